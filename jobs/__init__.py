@@ -1,0 +1,1 @@
+"""The commands, each `python -m jobs.NAME`: parse settings, call the pipeline, tell the result."""

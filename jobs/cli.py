@@ -1,0 +1,114 @@
+"""What every command shares: flags from a settings class, YAML, one-line errors, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from jsonargparse import ArgumentParser, set_parsing_settings
+
+from pipeline.config import Settings
+from pipeline.errors import InputError
+from pipeline.telemetry import configure_logging
+
+S = TypeVar("S", bound=Settings)
+METRICS = ("auroc", "aupr", "fpr95")
+EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+def parse(settings_class: type[S], job: str, argv: Sequence[str]) -> S:
+    """Settings from the command line over those of `--config FILE.yaml` over the defaults.
+
+    Raises
+    ------
+    InputError
+        If a flag or key is unknown, missing, of the wrong type or out of bounds.
+    """
+    parser = ArgumentParser(
+        prog=f"python -m jobs.{job}",
+        description=settings_class.__doc__,
+        exit_on_error=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--config", action="config", help="YAML file with any of these settings.")
+    parser.add_class_arguments(settings_class)
+    try:
+        values = parser.parse_args(_with_explicit_booleans(settings_class, argv)).as_dict()
+    except argparse.ArgumentError as error:
+        raise InputError(_readable(str(error))) from None
+    return settings_class(**{f.name: values[f.name] for f in dataclasses.fields(settings_class)})
+
+
+def main(
+    settings_class: type[S],
+    work: Callable[[S], Any],
+    job: str,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run a command and return its exit code: 0, 2 for bad input, 130 when interrupted."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
+    configure_logging()
+    try:
+        work(parse(settings_class, job, sys.argv[1:] if argv is None else argv))
+    except InputError as error:
+        print(f"jobs.{job}: error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print(
+            f"jobs.{job}: interrupted; finished work is kept, the same command continues",
+            file=sys.stderr,
+        )
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def say(*lines: str) -> None:
+    """Print a result for the user on standard output."""
+    print("\n".join(lines), flush=True)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Align columns of text, the header underlined."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+        for row in (header, ["-" * width for width in widths], *rows)
+    ]
+    return "\n".join(lines)
+
+
+def metric_cell(results: dict[str, Any], name: str) -> str:
+    """A metric with its 95 % interval."""
+    low, high = results[f"{name}_ci95"]
+    return f"{results[name]:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _with_explicit_booleans(settings_class: type[Settings], argv: Sequence[str]) -> list[str]:
+    """Let a boolean flag stand alone: `--allow_overlap` means `--allow_overlap true`."""
+    booleans = {f"--{f.name}" for f in dataclasses.fields(settings_class) if f.type == "bool"}
+    explicit = []
+    for word, following in zip(argv, [*argv[1:], "--"]):
+        explicit.append(word)
+        if word in booleans and following.startswith("--"):
+            explicit.append("true")
+    return explicit
+
+
+def _readable(message: str) -> str:
+    """A jsonargparse message as one line that names flags as users write them."""
+    line = " ".join(message.split())
+    for flag in ("Parser key ", "Option ", "argument "):
+        line = line.replace(flag, "")
+    line = line.replace("typing.", "").replace("<class '", "").replace("'>", "")
+    if "following arguments are required: " in line:
+        missing = line.split("required: ")[1].split(", ")
+        return f"required: {', '.join(f'--{name}' for name in missing)}; see --help"
+    if line.startswith("unrecognized arguments: "):
+        return f"{line}; see --help"
+    return line

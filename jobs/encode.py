@@ -1,0 +1,27 @@
+"""Molecules to conformers and features in the store."""
+
+import sys
+
+from jobs.cli import main, say
+from pipeline.config import EncodeSettings
+
+
+def encode(settings: EncodeSettings) -> None:
+    """Encode a data file and say what became of its rows."""
+    from pipeline.experiment import run_encoding
+
+    summary = run_encoding(settings)
+    say(
+        f"encoder   {summary['encoder']} (weights: {summary['weights']})",
+        f"rows      {summary['rows_in']:,} in = {summary['molecules_out']:,} with features "
+        f"+ {summary['rejected']:,} rejected",
+        f"encoded   {summary['encoded']:,} now at "
+        f"{summary['encoding_molecules_per_second']:.1f} molecules/s, "
+        f"{summary['found_in_store']:,} found in the store",
+        f"features  {summary['features']}",
+        f"outputs   {settings.output_dir}",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(EncodeSettings, encode, "encode"))

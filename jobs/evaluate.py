@@ -1,0 +1,29 @@
+"""A checkpoint to OOD metrics and a prediction for each test molecule."""
+
+import sys
+
+from jobs.cli import main, metric_cell, say
+from pipeline.config import EvaluateSettings
+
+
+def evaluate(settings: EvaluateSettings) -> None:
+    """Evaluate a checkpoint and print its metrics."""
+    from pipeline.experiment import run_evaluation
+
+    results = run_evaluation(settings)
+    say(
+        f"encoder     {results['encoder']} (weights: {results['weights']})",
+        f"test set    {results['id_molecules']:,} ID and {results['ood_molecules']:,} OOD "
+        f"molecules of {results['dataset']}",
+        *(
+            f"{name.upper():10}  {metric_cell(results, name)}"
+            for name in ("auroc", "aupr", "fpr95")
+        ),
+        f"energy      ID mean {results['id_mean_energy']:.3f}, OOD mean "
+        f"{results['ood_mean_energy']:.3f}",
+        f"outputs     {settings.output_dir}",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(EvaluateSettings, evaluate, "evaluate"))

@@ -1,0 +1,90 @@
+"""The Ray cluster: joining or starting one, and what to ask of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import NamedTuple
+
+import ray
+import ray.data
+
+from pipeline.config import EncoderSettings
+from pipeline.errors import InputError
+
+log = logging.getLogger(__name__)
+
+# How often Ray Train's controller looks at its workers, in seconds. Ray's default of 2 s
+# would make each report of a run whose epochs take milliseconds cost 2 s.
+TRAIN_POLL_SECONDS = "0.1"
+CPU_BATCH, GPU_BATCH = 128, 2048
+
+
+class EncoderPool(NamedTuple):
+    """Encoder actors to start: their number, device, and what each one reserves."""
+
+    actors: int
+    device: str
+    cpus: float
+    gpus: float
+    batch_size: int
+
+
+def start_ray() -> None:
+    """Join the cluster that RAY_ADDRESS names, else start Ray on this machine.
+
+    A cluster that this starts serves its dashboard on 127.0.0.1 only.
+    """
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", TRAIN_POLL_SECONDS)
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # C++ notes that no user can act on
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if not ray.is_initialized():
+        ray.init(
+            log_to_driver=bool(os.environ.get("MOLSIEVE_WORKER_LOGS")),
+            logging_level=logging.ERROR,
+            dashboard_host="127.0.0.1",
+        )
+    configure_data()
+
+
+def configure_data() -> None:
+    """Ray Data's settings: its bars on a terminal, our progress lines elsewhere."""
+    context = ray.data.DataContext.get_current()
+    on_terminal = sys.stderr.isatty()
+    context.enable_progress_bars = on_terminal
+    context.print_on_execution_start = False
+
+
+def cluster_cores() -> int:
+    """CPU cores of the whole cluster."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def device_of(setting: str) -> str:
+    """The device that "auto", "cpu" or "cuda" means on this cluster.
+
+    Raises
+    ------
+    InputError
+        If "cuda" is asked for and no node has a GPU.
+    """
+    has_gpu = ray.cluster_resources().get("GPU", 0) > 0
+    if setting == "cuda" and not has_gpu:
+        raise InputError("--device cuda: no node of the Ray cluster has a GPU; use --device cpu")
+    return "cuda" if has_gpu and setting != "cpu" else "cpu"
+
+
+def encoder_pool(settings: EncoderSettings) -> EncoderPool:
+    """One actor a GPU; or, on CPUs, single-threaded actors that reserve no core.
+
+    Conformers take most of the CPU time, so a core held by an encoder would idle while it
+    waits for them; without a reservation the operating system shares the cores between both.
+    """
+    device = device_of(settings.device)
+    if device == "cuda":
+        actors = settings.encoder_workers or int(ray.cluster_resources()["GPU"])
+        gpus = min(1.0, ray.cluster_resources()["GPU"] / actors)
+        return EncoderPool(actors, device, 1, gpus, settings.encoding_batch_size or GPU_BATCH)
+    actors = settings.encoder_workers or cluster_cores()
+    return EncoderPool(actors, device, 0, 0, settings.encoding_batch_size or CPU_BATCH)

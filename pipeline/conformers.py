@@ -1,0 +1,189 @@
+"""SMILES to one 3D structure, as unimol_tools makes it, in a process that may be killed.
+
+`embed` is the recipe. `IsolatedEmbedder` runs it in a child process with a time limit, so
+that a molecule on which RDKit hangs or crashes costs that molecule and not the run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import rdkit
+from rdkit import Chem
+from rdkit.Chem import rdDepictor, rdDistGeom, rdForceFieldHelpers
+
+from pipeline.errors import RowRejected
+
+DEFAULT_SEED = 42
+CODE_VERSION = 1  # raise it when the same SMILES would give another conformer
+START_LIMIT_SECONDS = 120
+
+
+class Conformer(NamedTuple):
+    """atoms: (N,) uint8 atomic numbers; coords: (N, 3) float32, Å; kind: "3d" or "2d"."""
+
+    atoms: np.ndarray
+    coords: np.ndarray
+    kind: str
+
+
+def identity(*, seed: int, hydrogens: bool) -> dict[str, Any]:
+    """What decides a conformer besides its SMILES, JSON-ready."""
+    return {
+        "method": "etkdg+mmff",
+        "code_version": CODE_VERSION,
+        "rdkit": rdkit.__version__,
+        "seed": seed,
+        "hydrogens": hydrogens,
+    }
+
+
+def embed(smiles: str, *, seed: int = DEFAULT_SEED, hydrogens: bool = False) -> Conformer:
+    """One conformer, equal to `unimol_tools.data.conformer.inner_smi2coords` in mode "fast".
+
+    Hydrogens are added, the molecule is embedded by ETKDG and relaxed by MMFF94; where MMFF
+    has no parameters the embedded coordinates stay. Where the embedding fails, 2D coordinates
+    take its place and `kind` is "2d".
+
+    Parameters
+    ----------
+    hydrogens : keep hydrogens in the result.
+
+    Raises
+    ------
+    RowRejected
+        If the SMILES does not parse, RDKit raises, or no atom is left. (unimol_tools puts
+        every atom at the origin where RDKit raises.)
+    """
+    molecule = Chem.MolFromSmiles(smiles)
+    if molecule is None:
+        raise RowRejected("SMILES does not parse")
+    try:
+        molecule = Chem.AddHs(molecule)
+        kind = "3d" if rdDistGeom.EmbedMolecule(molecule, randomSeed=seed) == 0 else "2d"
+        if kind == "3d":
+            _relax(molecule)
+        else:
+            rdDepictor.Compute2DCoords(molecule)
+        coords = molecule.GetConformer().GetPositions().astype(np.float32)
+    except (RuntimeError, ValueError) as error:  # RDKit's C++ invariants surface as these
+        raise RowRejected(f"RDKit cannot place its atoms: {_first_line(error)}") from None
+    atoms = np.array([atom.GetAtomicNum() for atom in molecule.GetAtoms()], dtype=np.uint8)
+    if not hydrogens:
+        heavy = atoms != 1
+        atoms, coords = atoms[heavy], coords[heavy]
+    if len(atoms) == 0:
+        raise RowRejected("no atoms left after removing hydrogens")
+    if not np.isfinite(coords).all():
+        raise RowRejected("RDKit gave coordinates that are not finite")
+    return Conformer(atoms, coords, kind)
+
+
+def _relax(molecule: Chem.Mol) -> None:
+    try:
+        rdForceFieldHelpers.MMFFOptimizeMolecule(molecule)
+    except (RuntimeError, ValueError):
+        pass  # no MMFF parameters: the embedded coordinates stay, as in unimol_tools
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__
+
+
+class IsolatedEmbedder:
+    """`embed` in a child process that is killed when a molecule exceeds a time limit.
+
+    Parameters
+    ----------
+    seed, hydrogens : as `embed`.
+    limit_seconds : wall-clock time that one molecule may take.
+    """
+
+    def __init__(self, *, seed: int, hydrogens: bool, limit_seconds: float):
+        self.seed, self.hydrogens, self.limit_seconds = seed, hydrogens, limit_seconds
+        self._child: subprocess.Popen | None = None
+
+    def embed(self, smiles: str) -> Conformer:
+        """As `embed`; RowRejected also if the child exceeds the limit or dies."""
+        child = self._running_child()
+        request = {"smiles": smiles, "seed": self.seed, "hydrogens": self.hydrogens}
+        try:
+            child.stdin.write(json.dumps(request).encode() + b"\n")
+            child.stdin.flush()
+            answer = json.loads(_read_line(child, self.limit_seconds))
+        except TimeoutError:
+            self.close()
+            raise RowRejected(
+                f"conformer generation took more than {self.limit_seconds:g} s"
+            ) from None
+        except (EOFError, BrokenPipeError):
+            code = self.close()
+            raise RowRejected(f"RDKit crashed on it (exit code {code})") from None
+        if "reason" in answer:
+            raise RowRejected(answer["reason"])
+        coords = np.array(answer["coords"], dtype=np.float32).reshape(-1, 3)
+        return Conformer(np.array(answer["atoms"], dtype=np.uint8), coords, answer["kind"])
+
+    def close(self) -> int | None:
+        """End the child, if there is one, and return its exit code."""
+        if self._child is None:
+            return None
+        self._child.kill()
+        code = self._child.wait()
+        self._child = None
+        return code
+
+    def _running_child(self) -> subprocess.Popen:
+        if self._child is None:
+            self._child = subprocess.Popen(
+                [sys.executable, "-c", "from pipeline.conformers import serve; serve()"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)},
+            )
+            _read_line(self._child, START_LIMIT_SECONDS)  # "ready"
+        return self._child
+
+    def __del__(self):
+        self.close()
+
+
+def _read_line(child: subprocess.Popen, limit_seconds: float) -> bytes:
+    """One line from the child's stdout; it writes only in answer, so no line is split."""
+    deadline, received = time.monotonic() + limit_seconds, b""
+    while not received.endswith(b"\n"):
+        ready, _, _ = select.select([child.stdout], [], [], max(0, deadline - time.monotonic()))
+        if not ready:
+            raise TimeoutError
+        chunk = os.read(child.stdout.fileno(), 1 << 20)
+        if not chunk:
+            raise EOFError
+        received += chunk
+    return received
+
+
+def serve() -> None:
+    """The child's loop: one JSON request a line on stdin, one JSON answer a line on stdout."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever RDKit prints must not mix with the answers
+    print("ready", file=answers, flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            made = embed(request["smiles"], seed=request["seed"], hydrogens=request["hydrogens"])
+            answer = {
+                "atoms": made.atoms.tolist(),
+                "coords": made.coords.ravel().tolist(),
+                "kind": made.kind,
+            }
+        except RowRejected as rejection:
+            answer = {"reason": str(rejection)}
+        print(json.dumps(answer), file=answers, flush=True)

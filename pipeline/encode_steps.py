@@ -1,0 +1,110 @@
+"""The steps of the encoding graph: what runs on the workers."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import conformers, telemetry
+from pipeline.cluster import EncoderPool
+from pipeline.config import EncoderSettings
+from pipeline.encoders import Encoder, load_encoder
+from pipeline.errors import RowRejected
+from pipeline.store import features_table
+from pipeline.tables import CONFORMERS, OUTCOMES, REJECTIONS, TO_ENCODE, Tables
+
+
+def make_conformers(
+    batch: pa.Table, tables: Tables, settings: EncoderSettings, run: str
+) -> pa.Table:
+    """Embed molecules on this core; keep the conformers and the rejections."""
+    embedder = _embedder(
+        settings.conformer_seed, tables.identity["hydrogens"], settings.conformer_seconds
+    )
+    rows = []
+    for key, smiles in zip(batch["key"].to_pylist(), batch["smiles"].to_pylist()):
+        row = {"key": key, "smiles": smiles}
+        try:
+            made = embedder.embed(smiles)
+            row |= {"atoms": made.atoms, "coords": made.coords.ravel(), "kind": made.kind}
+        except RowRejected as rejection:
+            row |= {"stage": "conformers", "reason": str(rejection)}
+        rows.append(row)
+    table = pa.Table.from_pylist(rows, schema=TO_ENCODE)
+    made = table["reason"].is_null()
+    tables.conformers.write(table.filter(made).select(CONFORMERS.names), run)
+    tables.conformer_rejections.write(table.filter(pc.invert(made)).select(REJECTIONS.names), run)
+    return table
+
+
+@lru_cache(maxsize=1)
+def _embedder(seed: int, hydrogens: bool, limit_seconds: float) -> conformers.IsolatedEmbedder:
+    """This worker process's embedder; its child process serves batch after batch."""
+    return conformers.IsolatedEmbedder(seed=seed, hydrogens=hydrogens, limit_seconds=limit_seconds)
+
+
+def read_conformers(places: pa.Table, tables: Tables) -> pa.Table:
+    """Rows to encode from conformers that the store has; see `KeyedTable.places`."""
+    if places.num_rows == 0:
+        return TO_ENCODE.empty_table()
+    found = tables.conformers.read_places(places)
+    nothing = pa.nulls(found.num_rows, pa.string())
+    columns = [found[n] if n in found.column_names else nothing for n in TO_ENCODE.names]
+    return pa.table(columns, schema=TO_ENCODE)
+
+
+class EncodeBatch:
+    """One encoder on one device: rows in, features into the store, outcomes out."""
+
+    def __init__(self, tables: Tables, settings: EncoderSettings, run: str, pool: EncoderPool):
+        if pool.device == "cpu":
+            import torch  # only here: the workers that make conformers do without it
+
+            torch.set_num_threads(1)
+        self.tables, self.run = tables, run
+        self.encoder: Encoder = load_encoder(
+            settings.foundation_model,
+            weights=settings.weights,
+            device=pool.device,
+            precision=settings.precision,
+            token_order=settings.token_order,
+            encoding_batch_size=pool.batch_size,
+        )
+        telemetry.reset_peak_memory()
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Encode a batch; a row keeps its rejection, or gets one from this step."""
+        rows = batch.to_pylist()
+        ready, prepared = [], []
+        for row in rows:
+            if row.get("reason") is not None:
+                continue
+            try:
+                prepared.append(self.encoder.prepare(row))
+                ready.append(row)
+            except RowRejected as rejection:
+                row |= {"stage": "encode", "reason": str(rejection)}
+        features = self.encoder.encode_prepared(prepared)
+        finite = np.isfinite(features).all(axis=1)
+        for row, fine in zip(ready, finite):
+            if not fine:
+                row |= {"stage": "encode", "reason": "the encoder's features are not finite"}
+        keys = [row["key"] for row, fine in zip(ready, finite) if fine]
+        self.tables.features.write(features_table(keys, features[finite]), self.run)
+
+        memory = {
+            "gpu_gb": telemetry.peak_gpu_memory_gb(),
+            "resident_gb": telemetry.peak_resident_memory_gb(),
+        }
+        outcome = pa.Table.from_pylist(
+            [{name: row.get(name) for name in REJECTIONS.names} | memory for row in rows],
+            schema=OUTCOMES,
+        )
+        mine = pc.equal(outcome["stage"], "encode").fill_null(False)
+        self.tables.feature_rejections.write(
+            outcome.filter(mine).select(REJECTIONS.names), self.run
+        )
+        return outcome

@@ -1,0 +1,55 @@
+"""Encoders: what turns molecules into features. `load_encoder` is the way in."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from pipeline.encoders.base import Encoder
+from pipeline.errors import InputError
+
+# Each encoder is imported only when it is asked for: they need different libraries.
+ENCODERS = {
+    "unimol": "pipeline.encoders.unimol:UniMolEncoder",
+    "minimol": "pipeline.encoders.minimol:MiniMolEncoder",
+}
+
+
+def encoder_class(name: str) -> type[Encoder]:
+    """The class of an encoder, by its registered name.
+
+    Raises
+    ------
+    InputError
+        If no encoder has that name, or a library that it needs is not installed.
+    """
+    if name not in ENCODERS:
+        raise InputError(f"no encoder is called {name!r}; there are: {', '.join(sorted(ENCODERS))}")
+    module, _, attribute = ENCODERS[name].partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"the encoder {name!r} needs the package {error.name!r}; "
+            f"install it with: pip install 'molsieve[{name}]'"
+        ) from None
+
+
+def load_encoder(name: str, **settings: Any) -> Encoder:
+    """Load an encoder onto a device.
+
+    Parameters
+    ----------
+    name : "unimol" or "minimol".
+    **settings : what the encoder's class takes, such as weights, device, precision.
+
+    Examples
+    --------
+    >>> encoder = load_encoder("unimol", weights="untrained", device="cpu", precision="fp32")
+    >>> encoder.encode_smiles(["CCO", "c1ccccc1"]).shape
+    (2, 512)
+    """
+    return encoder_class(name)(**settings)
+
+
+__all__ = ["ENCODERS", "Encoder", "encoder_class", "load_encoder"]

@@ -1,0 +1,49 @@
+"""What every encoder offers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A frozen model on one device that gives each molecule one feature vector.
+
+    Attributes
+    ----------
+    name : the name in `pipeline.encoders.ENCODERS`.
+    dim : length of a feature vector.
+    needs_conformers : whether rows reach it with `atoms` and `coords`; if not, the flow
+        makes no conformers.
+    """
+
+    name: str
+    dim: int
+    needs_conformers: bool
+
+    @staticmethod
+    def identity(**settings: Any) -> dict[str, Any]:
+        """What decides the features, JSON-ready, without loading the model.
+
+        Features are stored under a hash of it. `weights` holds the label for reports;
+        `hydrogens` says whether conformers must keep theirs.
+        """
+        ...
+
+    def encode_smiles(self, smiles: Sequence[str]) -> np.ndarray:
+        """Features (n, dim) float32, in the order given."""
+        ...
+
+    def prepare(self, row: Mapping[str, Any]) -> Any:
+        """One row of the flow (`smiles`, or `atoms` and `coords`) as this encoder's input.
+
+        Raises RowRejected if this encoder cannot take the molecule.
+        """
+        ...
+
+    def encode_prepared(self, prepared: Sequence[Any]) -> np.ndarray:
+        """Features (n, dim) float32 of what `prepare` returned, in order, in any mix of sizes."""
+        ...

@@ -1,0 +1,261 @@
+"""The main job in three calls: encode a data file, train a head on it, evaluate the head."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from pipeline import telemetry
+from pipeline.checkpoint import Checkpoint, json_bytes, load_checkpoint
+from pipeline.config import EncoderSettings, EncodeSettings, EvaluateSettings, TrainSettings
+from pipeline.encode import EncodeResult, encode
+from pipeline.errors import InputError
+from pipeline.evaluation import energies_of, evaluate, predictions_csv
+from pipeline.sources import Molecules, read_molecules, with_ids
+from pipeline.splits import assign_roles
+from pipeline.store import parquet_bytes, write_atomically
+from pipeline.tables import Tables
+from pipeline.training import train
+
+log = logging.getLogger(__name__)
+
+# Settings of an evaluation that, if given, replace the training run's.
+_OVERRIDES = ("smiles_column", "id_column", "split_column", "test_size", "weights")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Molecules that have features, and the rows that could not get there.
+
+    Attributes
+    ----------
+    molecules : rows with features: `id`, `key`, `smiles`, ..., and `role` if roles were asked.
+    rejected : `id`, `smiles`, `stage`, `reason`.
+    result : what encoding did.
+    """
+
+    molecules: pa.Table
+    rejected: pa.Table
+    result: EncodeResult
+
+
+def run_encoding(settings: EncodeSettings) -> dict[str, Any]:
+    """Encode all rows of a data file; write molecules, rejected rows and a summary.
+
+    Returns
+    -------
+    dict
+        The content of run_summary.json. In the output folder lie also molecules.parquet (each
+        id with its key in the store) and rejected.parquet.
+    """
+    Tables.of(settings)  # bad weights are told before any work is done
+    source = read_molecules(settings)
+    encoded = _encode(source.molecules, source, settings)
+    if encoded.molecules.num_rows + encoded.rejected.num_rows != source.rows:
+        raise RuntimeError(
+            f"{source.rows} rows went in, {encoded.molecules.num_rows} came out and "
+            f"{encoded.rejected.num_rows} were rejected; this is a fault of MolSieve"
+        )
+    _write_rejected(encoded.rejected, settings.output_dir)
+    write_atomically(f"{settings.output_dir}/molecules.parquet", parquet_bytes(encoded.molecules))
+    summary = _summary(source, encoded, settings)
+    write_atomically(f"{settings.output_dir}/run_summary.json", json_bytes(summary))
+    return summary
+
+
+def run_training(settings: TrainSettings) -> dict[str, Any]:
+    """Encode a split file's sample, train the head on it, write the checkpoint.
+
+    Returns
+    -------
+    dict
+        The content of training_stats.json.
+    """
+    Tables.of(settings)  # bad weights are told before any work is done
+    source = read_molecules(settings)
+    sample = assign_roles(source.molecules, settings, settings.data_file)
+    encoded = _encode(sample, source, settings)
+    _require_roles(encoded, ("id_train", "id_val", "ood_train", "ood_val"), settings.data_file)
+    _write_rejected(encoded.rejected, settings.output_dir)
+    summary = _summary(source, encoded, settings)
+    write_atomically(f"{settings.output_dir}/run_summary.json", json_bytes(summary))
+    return train(encoded.molecules, encoded.result, settings)
+
+
+def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
+    """Evaluate a checkpoint on the test splits of its own or of another data file.
+
+    Returns
+    -------
+    dict
+        The content of ood_evaluation_results.json, written beside detailed_predictions.csv.
+
+    Raises
+    ------
+    InputError
+        If the encoder is not the one the head was trained on, a test split is empty, or a
+        test molecule was in training.
+    """
+    checkpoint = load_checkpoint(settings.checkpoint)
+    data = _test_settings(checkpoint, settings)
+    _check_same_encoder(checkpoint, data)
+    source = read_molecules(data)
+    sample = assign_roles(source.molecules, data, data.data_file)
+    tests = sample.filter(pc.is_in(sample["role"], pa.array(["id_test", "ood_test"])))
+    overlap = _check_unseen(tests, checkpoint, settings, data.data_file)
+    encoded = _encode(tests, source, data)
+    _require_roles(encoded, ("id_test", "ood_test"), data.data_file)
+
+    telemetry.reset_peak_memory()
+    features = encoded.result.features.read_features(encoded.molecules["key"].to_pylist())
+    use_gpu = settings.device != "cpu" and torch.cuda.is_available()
+    energies = energies_of(
+        checkpoint.head,
+        features,
+        batch_size=settings.eval_batch_size,
+        device="cuda" if use_gpu else "cpu",
+    )
+    is_ood = pc.equal(encoded.molecules["role"], "ood_test").to_numpy(zero_copy_only=False)
+    label = _label(encoded.result)
+    results = {
+        **label,
+        "dataset": data.dataset or data.data_file,
+        "checkpoint": settings.checkpoint,
+        **evaluate(
+            energies[~is_ood], energies[is_ood],
+            bootstrap_samples=settings.bootstrap_samples, seed=settings.seed,
+        ),
+        "test_molecules_seen_in_training": overlap,
+        "rejected": encoded.rejected.num_rows,
+        "encoding_time_seconds": encoded.result.seconds,
+        "encoding_molecules_per_second": encoded.result.rate,
+        "peak_gpu_memory_encoding_gb": encoded.result.peak_gpu_memory_gb,
+    }  # fmt: skip
+    _write_rejected(encoded.rejected, settings.output_dir)
+    write_atomically(f"{settings.output_dir}/ood_evaluation_results.json", json_bytes(results))
+    rows = len(energies)
+    write_atomically(
+        f"{settings.output_dir}/detailed_predictions.csv",
+        predictions_csv(
+            {
+                "id": encoded.molecules["id"].to_pylist(),
+                "smiles": encoded.molecules["smiles"].to_pylist(),
+                "is_ood": is_ood.astype(int).tolist(),
+                "energy": energies.tolist(),
+                "domain": encoded.molecules["domain"].to_pylist(),
+                **{name: [value] * rows for name, value in label.items()},
+            }
+        ),
+    )
+    return results
+
+
+def _encode(molecules: pa.Table, source: Molecules, settings: EncoderSettings) -> Encoded:
+    result = encode(molecules, settings)
+    refused = pc.is_in(molecules["key"], result.rejected["key"].combine_chunks())
+    rejected = pa.concat_tables([source.rejected, with_ids(result.rejected, molecules)])
+    return Encoded(molecules.filter(pc.invert(refused)), rejected, result)
+
+
+def _label(result: EncodeResult) -> dict[str, str]:
+    return {"encoder": result.identity["encoder"], "weights": result.identity["weights"]}
+
+
+def _summary(source: Molecules, encoded: Encoded, settings: EncodeSettings | TrainSettings) -> dict:
+    result = encoded.result
+    roles = (
+        Counter(encoded.molecules["role"].to_pylist())
+        if "role" in encoded.molecules.column_names
+        else {}
+    )
+    return {
+        **_label(result),
+        "dataset": settings.dataset or settings.data_file,
+        "rows_in": source.rows,
+        "molecules_out": encoded.molecules.num_rows,
+        "rejected": encoded.rejected.num_rows,
+        "rejected_by_stage": dict(Counter(encoded.rejected["stage"].to_pylist())),
+        "not_sampled": source.rows - encoded.molecules.num_rows - encoded.rejected.num_rows,
+        "roles": roles,
+        "found_in_store": result.known,
+        "encoded": result.encoded,
+        "encoding_time_seconds": result.seconds,
+        "encoding_molecules_per_second": result.rate,
+        "peak_gpu_memory_encoding_gb": result.peak_gpu_memory_gb,
+        "peak_resident_memory_encoding_gb": result.peak_resident_memory_gb,
+        "features": result.features.uri,
+        "encoder_identity": result.identity,
+    }
+
+
+def _write_rejected(rejected: pa.Table, folder: str) -> None:
+    write_atomically(f"{folder}/rejected.parquet", parquet_bytes(rejected))
+    if rejected.num_rows:
+        log.info("%s rows rejected; see %s/rejected.parquet", f"{rejected.num_rows:,}", folder)
+
+
+def _require_roles(encoded: Encoded, roles: tuple[str, ...], source: str) -> None:
+    left = Counter(encoded.molecules["role"].to_pylist())
+    for role in roles:
+        if not left[role]:
+            raise InputError(
+                f"{source}: every molecule of {role} was rejected; see rejected.parquet"
+            )
+
+
+def _test_settings(checkpoint: Checkpoint, settings: EvaluateSettings) -> TrainSettings:
+    """The training run's settings, with what the evaluation changes."""
+    known = {f.name for f in fields(TrainSettings)}
+    trained = TrainSettings(**{k: v for k, v in checkpoint.settings.items() if k in known})
+    changes = {name: getattr(settings, name) for name in _OVERRIDES}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if settings.test_data_file:
+        changes |= {"data_file": settings.test_data_file, "dataset": None}
+    return replace(
+        trained,
+        cache_root=settings.cache_root,
+        force_recompute_cache=settings.force_recompute_cache,
+        retry_rejected=settings.retry_rejected,
+        output_dir=settings.output_dir,
+        device=settings.device,
+        allow_overlap=settings.allow_overlap or trained.allow_overlap,
+        **changes,
+    )
+
+
+def _check_same_encoder(checkpoint: Checkpoint, data: TrainSettings) -> None:
+    now, then = dict(Tables.of(data).identity), dict(checkpoint.encoder)
+    structure_now, structure_then = now.pop("conformers", None), then.pop("conformers", None)
+    now.pop("weights"), then.pop("weights")  # a file's name; its SHA-256 is what counts
+    changed = sorted(k for k in now.keys() | then.keys() if now.get(k) != then.get(k))
+    if changed:
+        told = "; ".join(f"{k} was {then.get(k)!r}, is {now.get(k)!r}" for k in changed)
+        raise InputError(
+            f"the head was trained on another encoder: {told}. Pass --weights with the "
+            "training run's file"
+        )
+    if structure_now != structure_then:
+        log.warning(
+            "conformers are made otherwise than for training: %s, was %s",
+            structure_now, structure_then,
+        )  # fmt: skip
+
+
+def _check_unseen(
+    tests: pa.Table, checkpoint: Checkpoint, settings: EvaluateSettings, source: str
+) -> int:
+    seen = tests.filter(pc.is_in(tests["key"], checkpoint.molecules["key"].combine_chunks()))
+    if seen.num_rows == 0:
+        return 0
+    shown = ", ".join(seen["smiles"].slice(0, 3).to_pylist())
+    message = f"{source}: {seen.num_rows} test molecules were seen in training: {shown}"
+    if not settings.allow_overlap:
+        raise InputError(f"{message}. Remove them, or pass --allow_overlap to go on")
+    log.warning("%s", message)
+    return seen.num_rows

@@ -1,0 +1,39 @@
+"""What makes two rows the same molecule: the canonical SMILES and its hash."""
+
+from __future__ import annotations
+
+import hashlib
+
+from rdkit import Chem, RDLogger
+
+from pipeline.errors import RowRejected
+
+RDLogger.DisableLog("rdApp.*")  # the reason for each rejected row is kept with the row
+
+
+def canonicalize(smiles: str | None) -> str:
+    """RDKit's canonical SMILES.
+
+    Raises
+    ------
+    RowRejected
+        If the text is empty, does not parse, has no atoms, or has a canonical form that
+        RDKit cannot read back.
+    """
+    text = (smiles or "").strip()
+    if not text:
+        raise RowRejected("empty SMILES")
+    molecule = Chem.MolFromSmiles(text)
+    if molecule is None:
+        raise RowRejected("SMILES does not parse")
+    if molecule.GetNumAtoms() == 0:
+        raise RowRejected("molecule has no atoms")
+    canonical = Chem.MolToSmiles(molecule)
+    if Chem.MolFromSmiles(canonical) is None:
+        raise RowRejected(f"its canonical SMILES {canonical} does not parse")
+    return canonical
+
+
+def molecule_key(canonical_smiles: str) -> str:
+    """32 hex digits that stand for a molecule in the store: BLAKE2b of its canonical SMILES."""
+    return hashlib.blake2b(canonical_smiles.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,82 @@
+"""The store's tables that one encoder's flow reads and writes, and their columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import conformers
+from pipeline.config import EncoderSettings
+from pipeline.encoders import encoder_class
+from pipeline.store import KeyedTable
+
+_TEXT = pa.string()
+TO_EMBED = pa.schema([("key", _TEXT), ("smiles", _TEXT)])
+REJECTIONS = pa.schema([("key", _TEXT), ("smiles", _TEXT), ("stage", _TEXT), ("reason", _TEXT)])
+CONFORMERS = pa.schema(
+    [
+        ("key", _TEXT),
+        ("atoms", pa.list_(pa.uint8())),
+        ("coords", pa.list_(pa.float32())),
+        ("kind", _TEXT),
+    ]
+)
+# A row on its way to the encoder: a conformer (or a SMILES alone), or a rejection.
+TO_ENCODE = pa.schema([*REJECTIONS, *(field for field in CONFORMERS if field.name not in ("key",))])
+OUTCOMES = pa.schema([*REJECTIONS, ("gpu_gb", pa.float64()), ("resident_gb", pa.float64())])
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables, each under a key made of all that decides its rows.
+
+    Attributes
+    ----------
+    identity : what decides a feature; `weights` in it is the label for reports.
+    conformers, conformer_rejections : None if the encoder needs no conformers.
+    """
+
+    identity: dict[str, Any]
+    features: KeyedTable
+    feature_rejections: KeyedTable
+    conformers: KeyedTable | None
+    conformer_rejections: KeyedTable | None
+
+    @classmethod
+    def of(cls, settings: EncoderSettings) -> Tables:
+        """The tables that these settings lead to; nothing is created yet.
+
+        Raises
+        ------
+        InputError
+            If the encoder is not installed or its weights cannot be had.
+        """
+        root = settings.cache_root
+        kind = encoder_class(settings.foundation_model)
+        identity = kind.identity(
+            weights=settings.weights,
+            precision=settings.precision,
+            token_order=settings.token_order,
+        )
+        made = made_rejections = None
+        if kind.needs_conformers:
+            structure = conformers.identity(
+                seed=settings.conformer_seed, hydrogens=identity["hydrogens"]
+            )
+            made = KeyedTable(root, "conformers", structure)
+            made_rejections = KeyedTable(root, "rejections", structure)
+            identity = {**identity, "conformers": structure}
+        return cls(
+            identity,
+            KeyedTable(root, "features", identity),
+            KeyedTable(root, "rejections", identity),
+            made,
+            made_rejections,
+        )
+
+    def __iter__(self) -> Iterator[KeyedTable]:
+        every = (self.features, self.feature_rejections, self.conformers, self.conformer_rejections)
+        return (table for table in every if table is not None)

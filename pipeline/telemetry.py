@@ -1,0 +1,83 @@
+"""What a run says about itself: progress, memory, throughput."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import sys
+import time
+
+log = logging.getLogger(__name__)
+GIB = 1024**3
+PROGRESS_SECONDS = 5.0
+
+
+def configure_logging() -> None:
+    """Send the pipeline's log to standard error, one plain line an event."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.WARNING,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    logging.getLogger("pipeline").setLevel(logging.INFO)
+
+
+def reset_peak_memory() -> None:
+    """Forget earlier peaks of GPU memory, so that a phase reports its own."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_gpu_memory_gb() -> float:
+    """Most GPU memory that torch held in this process since the last reset, GiB; 0 without one."""
+    torch = sys.modules.get("torch")  # a process that never imported it holds none
+    if torch is None or not torch.cuda.is_available():
+        return 0.0
+    return torch.cuda.max_memory_allocated() / GIB
+
+
+def peak_resident_memory_gb() -> float:
+    """Most resident memory that this process ever had, GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+
+
+class Progress:
+    """Logs how far a stage is: molecules done, total, percent, rate and time left.
+
+    Parameters
+    ----------
+    what : name of the stage.
+    total : molecules that it will handle.
+    """
+
+    def __init__(self, what: str, total: int):
+        self.what, self.total, self.done = what, total, 0
+        self.started = self._last = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the stage started."""
+        return time.monotonic() - self.started
+
+    @property
+    def rate(self) -> float:
+        """Molecules a second since the stage started."""
+        return self.done / max(self.seconds, 1e-9)
+
+    def advance(self, count: int) -> None:
+        """Count molecules as done; logs a line every few seconds and at the end."""
+        self.done += count
+        now = time.monotonic()
+        if now - self._last >= PROGRESS_SECONDS or self.done >= self.total:
+            self._last = now
+            log.info("%s", self)
+
+    def __str__(self) -> str:
+        percent = 100 * self.done / max(self.total, 1)
+        left = (self.total - self.done) / max(self.rate, 1e-9)
+        return (
+            f"{self.what}: {self.done:,}/{self.total:,} molecules ({percent:.1f} %), "
+            f"{self.rate:.1f} molecules/s, {left:.0f} s left"
+        )

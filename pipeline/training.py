@@ -1,0 +1,171 @@
+"""Training a head on stored features: starts Ray Train, then writes what came of it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import logging
+from dataclasses import asdict
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import ray.train
+from ray.train.torch import TorchTrainer
+
+from pipeline.batches import stream_of
+from pipeline.checkpoint import json_bytes, save_checkpoint
+from pipeline.cluster import cluster_cores, device_of
+from pipeline.config import TrainSettings
+from pipeline.encode import EncodeResult
+from pipeline.store import absolute, write_atomically
+from pipeline.training_loop import TrainingJob, read_state, training_loop
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_FOLDER = "checkpoint"
+TRAINING_ROLES = ("id_train", "ood_train", "id_val", "ood_val")
+# Settings that say where and how fast, not what: a run killed under one value of these may
+# be resumed under another.
+NOT_IDENTITY = (
+    "output_dir", "cache_root", "num_workers", "device", "checkpoint_every", "encoder_workers",
+    "encoding_batch_size", "force_recompute_cache", "retry_rejected", "resident_gb",
+    "conformer_seconds", "dataset", "weights",
+)  # fmt: skip
+
+
+def train(molecules: pa.Table, encoded: EncodeResult, settings: TrainSettings) -> dict[str, Any]:
+    """Train the energy head and write the checkpoint, the statistics and the dynamics.
+
+    A run that was killed continues from its last Ray Train checkpoint when it is started
+    again with the same settings and molecules.
+
+    Parameters
+    ----------
+    molecules : `id`, `key`, `role`; every key has features.
+    encoded : of `pipeline.encode.encode`.
+
+    Returns
+    -------
+    dict
+        The content of training_stats.json, written beside training_dynamics.csv and the
+        folder `checkpoint` in the output folder.
+    """
+    seen = molecules.filter(pa.compute.is_in(molecules["role"], pa.array(TRAINING_ROLES)))
+    keys = {
+        role: seen.filter(pa.compute.equal(seen["role"], role))["key"].to_pylist()
+        for role in TRAINING_ROLES
+    }
+    use_gpu = device_of(settings.device) == "cuda"
+    storage = f"{absolute(settings.output_dir)}/.ray_train"
+    name = _run_name(settings, encoded, keys)
+    result = _trainer(settings, encoded, keys, use_gpu, storage, name).fit()
+    outcome = result.return_value
+    state = read_state(result.checkpoint)
+
+    label = {"encoder": encoded.identity["encoder"], "weights": encoded.identity["weights"]}
+    times = [epoch["epoch_time_seconds"] for epoch in outcome["history"]]
+    stats = {
+        **label,
+        "dataset": settings.dataset or settings.data_file,
+        "seed": settings.seed,
+        "loss": settings.loss,
+        "epochs": len(times),
+        "best_epoch": outcome["best_epoch"],
+        "best_val_auroc": outcome["best_val_auroc"],
+        "molecules": {role: len(role_keys) for role, role_keys in keys.items()},
+        "num_workers": settings.num_workers,
+        "device": "cuda" if use_gpu else "cpu",
+        "features_resident_on_device": outcome["resident_features"],
+        "train_time_seconds": outcome["train_time_seconds"],
+        "avg_epoch_time_seconds": sum(times) / len(times),
+        "encoding_time_seconds": encoded.seconds,
+        "encoding_molecules_per_second": encoded.rate,
+        "encoded_molecules": encoded.encoded,
+        "peak_gpu_memory_encoding_gb": encoded.peak_gpu_memory_gb,
+        "peak_gpu_memory_train_gb": outcome["peak_gpu_memory_train_gb"],
+        "peak_resident_memory_encoding_gb": encoded.peak_resident_memory_gb,
+        "peak_resident_memory_train_gb": outcome["peak_resident_memory_train_gb"],
+    }
+    config = {
+        "encoder": encoded.identity,
+        "features_key": encoded.features.key,
+        "head": {
+            "width": outcome["feature_width"],
+            "hidden_dim": settings.hidden_dim,
+            "dropout": settings.dropout,
+        },
+        "settings": asdict(settings),
+    }
+    folder = f"{settings.output_dir}/{CHECKPOINT_FOLDER}"
+    metrics = {**label, "best_val_auroc": outcome["best_val_auroc"], **outcome["history"][-1]}
+    save_checkpoint(folder, state["best_head"], config, metrics, seen.select(["id", "key", "role"]))
+    write_atomically(f"{settings.output_dir}/training_stats.json", json_bytes(stats))
+    write_atomically(
+        f"{settings.output_dir}/training_dynamics.csv",
+        _dynamics_csv(outcome["history"], label),
+    )
+    _forget(f"{storage}/{name}")
+    log.info(
+        "trained %s epochs in %.1f s; best validation AUROC %.4f at epoch %s",
+        len(times), outcome["train_time_seconds"], outcome["best_val_auroc"],
+        outcome["best_epoch"],
+    )  # fmt: skip
+    return stats
+
+
+def _trainer(
+    settings: TrainSettings, encoded: EncodeResult, keys: dict[str, list[str]], use_gpu: bool,
+    storage: str, name: str,
+) -> TorchTrainer:  # fmt: skip
+    cores = cluster_cores()
+    job = TrainingJob(
+        settings, encoded.features, keys, threads=max(1, cores // settings.num_workers)
+    )
+    index = encoded.features.index()
+    # A worker reserves at most its part of half the cores: streaming tasks need the others.
+    cpus = min(1.0, cores / (2 * settings.num_workers))
+    return TorchTrainer(
+        training_loop,
+        train_loop_config={"job": job},
+        datasets={
+            role: stream_of(encoded.features, index, keys[role])
+            for role in ("id_train", "ood_train")
+        },
+        dataset_config=ray.train.DataConfig(datasets_to_split=[]),  # each worker sees all rows
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=settings.num_workers,
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": cpus, **({"GPU": 1} if use_gpu else {})},
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=storage,
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+            failure_config=ray.train.FailureConfig(max_failures=2),
+        ),
+    )
+
+
+def _run_name(settings: TrainSettings, encoded: EncodeResult, keys: dict[str, list[str]]) -> str:
+    """A name that only a run of the same training shares, so that no other is resumed."""
+    decides = {k: v for k, v in asdict(settings).items() if k not in NOT_IDENTITY}
+    content = json.dumps([decides, encoded.features.key, keys], sort_keys=True)
+    return hashlib.blake2b(content.encode(), digest_size=10).hexdigest()
+
+
+def _forget(uri: str) -> None:
+    """Drop Ray Train's checkpoints of a finished run: a new start shall train again."""
+    fs, path = fsspec.url_to_fs(uri)
+    if fs.exists(path):
+        fs.rm(path, recursive=True)
+
+
+def _dynamics_csv(history: list[dict[str, float]], label: dict[str, str]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*history[0], *label], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**epoch, **label} for epoch in history)
+    return text.getvalue().encode()

@@ -1,0 +1,49 @@
+"""Fixtures: one Ray instance a session, real molecules, small checkpoints."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import ray
+
+from pipeline.cluster import start_ray
+from pipeline.encoders.unimol.model import UniMolConfig
+from pipeline.encoders.unimol.weights import save_checkpoint
+from tests.reference import random_model
+
+DATA = Path(__file__).parent / "data"
+SAMPLE = Path(__file__).parent.parent / "data" / "hiv_scaffold_sample.json.gz"
+SMALL = UniMolConfig(layers=2, width=64, ffn_width=128, heads=8, gaussians=16)
+
+
+@pytest.fixture(scope="session")
+def ray_session():
+    """One local Ray for all tests; RAY_ADDRESS lets subprocesses join it."""
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    start_ray()
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    yield
+    del os.environ["RAY_ADDRESS"]
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def hiv_smiles() -> list[str]:
+    """200 molecules of the DTP AIDS antiviral screen, as written there."""
+    return (DATA / "hiv.smi").read_text().split()
+
+
+@pytest.fixture(scope="session")
+def moses_smiles() -> list[str]:
+    """200 molecules of MOSES' scaffold test set."""
+    return (DATA / "moses.smi").read_text().split()
+
+
+@pytest.fixture(scope="session")
+def small_weights(tmp_path_factory) -> Path:
+    """A Uni-Mol of 2 layers in the published format, random values."""
+    path = tmp_path_factory.mktemp("weights") / "small.pt"
+    save_checkpoint(random_model(SMALL), path)
+    return path
