@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 # would make each report of a run whose epochs take milliseconds cost 2 s.
 TRAIN_POLL_SECONDS = "0.1"
 CPU_BATCH, GPU_BATCH = 128, 2048
+CPU_ENCODER_BYTES = 2 * 1024**3  # what an encoder on a CPU may take: weights and one batch
 
 
 class EncoderPool(NamedTuple):
@@ -76,7 +77,7 @@ def device_of(setting: str) -> str:
 
 
 def encoder_pool(settings: EncoderSettings) -> EncoderPool:
-    """One actor a GPU; or, on CPUs, single-threaded actors that reserve no core.
+    """One actor a GPU; or one a CPU core as memory allows, single-threaded, reserving no core.
 
     Conformers take most of the CPU time, so a core held by an encoder would idle while it
     waits for them; without a reservation the operating system shares the cores between both.
@@ -86,5 +87,6 @@ def encoder_pool(settings: EncoderSettings) -> EncoderPool:
         actors = settings.encoder_workers or int(ray.cluster_resources()["GPU"])
         gpus = min(1.0, ray.cluster_resources()["GPU"] / actors)
         return EncoderPool(actors, device, 1, gpus, settings.encoding_batch_size or GPU_BATCH)
-    actors = settings.encoder_workers or cluster_cores()
+    room = int(ray.cluster_resources().get("memory", 0) // CPU_ENCODER_BYTES)
+    actors = settings.encoder_workers or max(1, min(cluster_cores(), room))
     return EncoderPool(actors, device, 0, 0, settings.encoding_batch_size or CPU_BATCH)

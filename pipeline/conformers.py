@@ -172,6 +172,7 @@ def _read_line(child: subprocess.Popen, limit_seconds: float) -> bytes:
 
 def serve() -> None:
     """The child's loop: one JSON request a line on stdin, one JSON answer a line on stdout."""
+    os.nice(10)  # where cores are shared, an encoder with a full batch goes first
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever RDKit prints must not mix with the answers
     print("ready", file=answers, flush=True)

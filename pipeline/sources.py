@@ -29,7 +29,7 @@ MOLECULES = pa.schema(
 REJECTED = pa.schema(
     [("id", pa.string()), ("smiles", pa.string()), ("stage", pa.string()), ("reason", pa.string())]
 )
-BLOCK_ROWS = 2000
+BLOCK_ROWS = 4000
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,10 @@ def read_molecules(settings: SourceSettings) -> Molecules:
 
 def _parse(raw: pa.Table) -> pa.Table:
     """Add `key` and the canonical `smiles`, or a `reason`; on all cores, in input order."""
+    if raw.num_rows <= BLOCK_ROWS:  # done before Ray Data would have started
+        return parse_block(raw)
+    raw = raw.append_column("row", pa.array(np.arange(raw.num_rows)))
     blocks = [raw.slice(start, BLOCK_ROWS) for start in range(0, raw.num_rows, BLOCK_ROWS)]
-    blocks = [
-        block.append_column("row", pa.array(np.arange(i * BLOCK_ROWS, i * BLOCK_ROWS + len(block))))
-        for i, block in enumerate(blocks)
-    ]
     parsed = ray.data.from_arrow(blocks).map_batches(
         parse_block, batch_format="pyarrow", batch_size=None
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -142,18 +143,25 @@ def _numeric_first(name: str) -> tuple[int, float, str]:
 # --- using a split ------------------------------------------------------------------------
 
 
-def assign_roles(molecules: pa.Table, settings: SamplingSettings, source: str) -> pa.Table:
+def assign_roles(
+    molecules: pa.Table,
+    settings: SamplingSettings,
+    source: str,
+    roles: Sequence[str] = tuple(ROLES),
+) -> pa.Table:
     """Check a split file's molecules, give them their roles, and sample each role.
 
     Parameters
     ----------
     molecules : `id`, `key`, `smiles`, `split`, `label`, `domain`.
     source : the file's name, for messages.
+    roles : those wanted; only their splits must have molecules.
 
     Returns
     -------
     pa.Table
-        The sampled molecules with a column `role`, one of `ROLES`, in the order of roles.
+        The sampled molecules with a column `role`, one of `ROLES`, in the order of roles. A
+        role's sample does not depend on which other roles are wanted.
 
     Raises
     ------
@@ -165,26 +173,28 @@ def assign_roles(molecules: pa.Table, settings: SamplingSettings, source: str) -
     splits = np.array(molecules["split"].fill_null("").to_pylist())
     for split in SPLITS:
         rows_of[split] = np.flatnonzero(splits == split)
-        if len(rows_of[split]) == 0:
+        if len(rows_of[split]) == 0 and split in {ROLES[role] for role in roles}:
             raise InputError(
                 f"{source}: the split {split} is empty; make a split with jobs.split, or name "
                 "the column that holds it with --split_column"
             )
-    rng = np.random.default_rng(settings.data_seed)
-    validation = _cut_ood_val(molecules, rows_of["ood_val"], settings, rng)
+    validation = _cut_ood_val(molecules, rows_of["ood_val"], settings)
     rows_of_role = {role: rows_of[split] for role, split in ROLES.items()}
     rows_of_role["ood_val"] = validation
     rows_of_role["ood_train"] = np.setdiff1d(rows_of["ood_val"], validation)
     for role in ("ood_train", "ood_val"):
-        if len(rows_of_role[role]) == 0:
+        if len(rows_of_role[role]) == 0 and role in roles:
             raise InputError(
                 f"{source}: ood_val has too few domains or molecules to give {role} any; "
                 "try --ood_val_by molecule"
             )
     pieces = []
-    for role, rows in rows_of_role.items():
-        size = sample_size(role, settings)
+    for number, role in enumerate(ROLES):
+        rows, size = rows_of_role[role], sample_size(role, settings)
+        if role not in roles:
+            continue
         if size is not None and size < len(rows):
+            rng = np.random.default_rng([settings.data_seed, number])
             rows = np.sort(rng.choice(rows, size, replace=False))
         pieces.append(molecules.take(rows).append_column("role", pa.array([role] * len(rows))))
     return pa.concat_tables(pieces)
@@ -233,10 +243,11 @@ def check_overlap(molecules: pa.Table, *, allow: bool, source: str) -> int:
     return both.num_rows
 
 
-def _cut_ood_val(
-    molecules: pa.Table, rows: np.ndarray, settings: SamplingSettings, rng: np.random.Generator
-) -> np.ndarray:
+def _cut_ood_val(molecules: pa.Table, rows: np.ndarray, settings: SamplingSettings) -> np.ndarray:
     """Rows of ood_val that become OOD validation: 20 %, 3000 at most, by whole domains."""
+    if len(rows) == 0:
+        return rows
+    rng = np.random.default_rng([settings.data_seed, len(ROLES)])
     target = max(1, min(OOD_VAL_MOST, int(OOD_VAL_SHARE * len(rows))))
     domains = np.array(molecules["domain"].take(rows).fill_null("").to_pylist())
     if settings.ood_val_by == "molecule" or (domains == "").any():

@@ -52,7 +52,7 @@ class Tables:
         Raises
         ------
         InputError
-            If the encoder is not installed or its weights cannot be had.
+            If the encoder is not installed, or its weights cannot be had or do not fit.
         """
         root = settings.cache_root
         kind = encoder_class(settings.foundation_model)

@@ -26,7 +26,7 @@ class Encoder(Protocol):
 
     @staticmethod
     def identity(**settings: Any) -> dict[str, Any]:
-        """What decides the features, JSON-ready, without loading the model.
+        """What decides the features, JSON-ready; checks settings and weights on the way.
 
         Features are stored under a hash of it. `weights` holds the label for reports;
         `hydrogens` says whether conformers must keep theirs.

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.encoders.unimol.batching import max_pairs_for, pad_batch, plan_batches
 from pipeline.encoders.unimol.tokens import DEFAULT_MAX_ATOMS, TokenizedMolecule, tokenize
-from pipeline.encoders.unimol.weights import load_model, resolve_weights
+from pipeline.encoders.unimol.weights import load_model, read_weights, resolve_weights
 from pipeline.errors import RowRejected
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -66,11 +66,13 @@ class UniMolEncoder:
         token_order: str = "auto",
         **_: Any,
     ) -> dict[str, Any]:
-        """Everything that decides the features besides the conformer; no model is loaded.
+        """Everything that decides the features besides the conformer, JSON-ready.
 
-        Returns a JSON-ready dict. Its `weights` entry is the label for reports.
+        Its `weights` entry is the label for reports. Raises InputError if the weights cannot be
+        had or do not fit.
         """
         resolved = resolve_weights(weights)
+        state = read_weights(resolved, token_order)
         return {
             "encoder": UniMolEncoder.name,
             "code_version": CODE_VERSION,
@@ -79,7 +81,7 @@ class UniMolEncoder:
             "hydrogens": resolved.keeps_hydrogens,
             "precision": precision,
             "max_atoms": max_atoms,
-            "token_order": token_order,
+            "token_order": state.token_order if state else "official",
         }
 
     def encode_conformers(

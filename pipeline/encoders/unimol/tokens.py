@@ -60,8 +60,8 @@ class Vocabulary:
 
 # Row orders of the special tokens that exist in the wild. "official" is the order of
 # mol.dict.txt, with which the published weights were trained (Uni-Core reads the file in
-# order). unimol_tools numbers the special tokens before it reads the file since its
-# version 0.1.4; checkpoints that it pretrains carry that order.
+# order). unimol_tools 0.1.6 numbers the special tokens before it reads the file; checkpoints
+# that it pretrains carry that order.
 TOKEN_ORDERS = {
     "official": SPECIAL,
     "unimol_tools": ("[CLS]", "[UNK]", "[PAD]", "[SEP]"),

@@ -147,8 +147,17 @@ def _download(name: str) -> Path:
     return fetched.rename(folder / name)
 
 
-def load_model(weights: Weights, token_order: str = "auto") -> tuple[UniMol, Vocabulary]:
-    """Build a model in float32 on the CPU and fill it strictly from a checkpoint.
+class CheckedState(NamedTuple):
+    """A checkpoint's encoder tensors, all there and of the right shape, and how to read them."""
+
+    config: UniMolConfig
+    vocabulary: Vocabulary
+    token_order: str
+    tensors: dict[str, torch.Tensor]
+
+
+def read_weights(weights: Weights, token_order: str = "auto") -> CheckedState | None:
+    """Read a checkpoint and check it strictly; None for untrained weights.
 
     Parameters
     ----------
@@ -162,24 +171,34 @@ def load_model(weights: Weights, token_order: str = "auto") -> tuple[UniMol, Voc
         If the file is no such checkpoint, or any tensor is missing, unexpected or misshapen.
     """
     if weights.path is None:
-        vocabulary = Vocabulary()
-        model = UniMol(UniMolConfig(), vocabulary.pad)
-        return initialize(model, UNTRAINED_SEED).eval(), vocabulary
+        return None
     checkpoint = _read(weights.path)
-    state = {
+    tensors = {
         name: tensor
         for name, tensor in checkpoint["model"].items()
         if name.startswith(_ENCODER_PREFIXES) and not name.startswith(_PRETRAINING_ONLY)
     }
-    config = _config_of(checkpoint, state)
-    if token_order == "auto":
-        token_order = _detect_token_order(state.get("embed_tokens.weight"), weights.path)
-    vocabulary = Vocabulary(TOKEN_ORDERS[token_order])
+    config = _config_of(checkpoint, tensors)
     with _without_initialization():
-        model = UniMol(config, vocabulary.pad)
-    _check_state(weights.path, model.state_dict(), state)
-    model.load_state_dict({k: v.float() for k, v in state.items()}, strict=True, assign=True)
-    return model.eval().requires_grad_(False), vocabulary
+        expected = UniMol(config, pad=0).state_dict()
+    _check_state(weights.path, expected, tensors)
+    if token_order == "auto":
+        token_order = _detect_token_order(tensors["embed_tokens.weight"], weights.path)
+    return CheckedState(config, Vocabulary(TOKEN_ORDERS[token_order]), token_order, tensors)
+
+
+def load_model(weights: Weights, token_order: str = "auto") -> tuple[UniMol, Vocabulary]:
+    """Build a model in float32 on the CPU and fill it; parameters and errors as `read_weights`."""
+    state = read_weights(weights, token_order)
+    if state is None:
+        vocabulary = Vocabulary()
+        model = UniMol(UniMolConfig(), vocabulary.pad)
+        return initialize(model, UNTRAINED_SEED).eval().requires_grad_(False), vocabulary
+    with _without_initialization():
+        model = UniMol(state.config, state.vocabulary.pad)
+    tensors = {name: tensor.float() for name, tensor in state.tensors.items()}
+    model.load_state_dict(tensors, strict=True, assign=True)
+    return model.eval().requires_grad_(False), state.vocabulary
 
 
 def save_checkpoint(model: UniMol, path: str | Path) -> None:
@@ -272,10 +291,8 @@ def _check_state(
         )
 
 
-def _detect_token_order(embedding: torch.Tensor | None, path: Path) -> str:
-    zero_rows = set()
-    if embedding is not None and embedding.dim() == 2:
-        zero_rows = set(torch.nonzero(~embedding.any(dim=1)).flatten().tolist())
+def _detect_token_order(embedding: torch.Tensor, path: Path) -> str:
+    zero_rows = set(torch.nonzero(~embedding.any(dim=1)).flatten().tolist())
     for order, special in TOKEN_ORDERS.items():
         if special.index("[PAD]") in zero_rows:
             return order

@@ -1,0 +1,1 @@
+"""Speed measurements against peers; each writes its result beside itself."""
