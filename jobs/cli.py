@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -101,14 +102,11 @@ def _with_explicit_booleans(settings_class: type[Settings], argv: Sequence[str])
 
 
 def _readable(message: str) -> str:
-    """A jsonargparse message as one line that names flags as users write them."""
-    line = " ".join(message.split())
-    for flag in ("Parser key ", "Option ", "argument "):
-        line = line.replace(flag, "")
-    line = line.replace("typing.", "").replace("<class '", "").replace("'>", "")
+    """A jsonargparse message as one line that names settings as users write them."""
+    line = re.sub(r"<class '(\w+)'>", r"\1", " ".join(message.split())).replace("typing.", "")
+    line = re.sub(r'^Parser key "(\w+)":', r"--\1:", line)
+    line = re.sub(r"^Option ('\w+') is not accepted", r"unknown setting \1; see --help", line)
     if "following arguments are required: " in line:
         missing = line.split("required: ")[1].split(", ")
         return f"required: {', '.join(f'--{name}' for name in missing)}; see --help"
-    if line.startswith("unrecognized arguments: "):
-        return f"{line}; see --help"
-    return line
+    return f"{line}; see --help" if line.startswith("unrecognized arguments: ") else line

@@ -200,7 +200,7 @@ class EvaluateSettings(StoreSettings, OutputSettings):
     eval_batch_size: int = bounded(2048, least=1)
     """Molecules in one forward pass."""
     bootstrap_samples: int = bounded(1000, least=100)
-    """Resamples behind the 95 % intervals."""
+    """Resamples behind the 95-percent intervals."""
     seed: int = bounded(42, least=0)
     """Seed of the bootstrap."""
     allow_overlap: bool = False

@@ -93,7 +93,6 @@ def encoding_graph(
         batch_size=pool.batch_size,
         num_cpus=pool.cpus,
         num_gpus=pool.gpus,
-        scheduling_strategy="SPREAD",
         compute=ray.data.ActorPoolStrategy(size=pool.actors),
     )
 

@@ -17,6 +17,7 @@ from pipeline.config import EncoderSettings, EncodeSettings, EvaluateSettings, T
 from pipeline.encode import EncodeResult, encode
 from pipeline.errors import InputError
 from pipeline.evaluation import energies_of, evaluate, predictions_csv
+from pipeline.formats import check_source
 from pipeline.sources import Molecules, read_molecules, with_ids
 from pipeline.splits import assign_roles
 from pipeline.store import parquet_bytes, write_atomically
@@ -54,7 +55,7 @@ def run_encoding(settings: EncodeSettings) -> dict[str, Any]:
         The content of run_summary.json. In the output folder lie also molecules.parquet (each
         id with its key in the store) and rejected.parquet.
     """
-    Tables.of(settings)  # bad weights are told before any work is done
+    _check_inputs(settings)
     source = read_molecules(settings)
     encoded = _encode(source.molecules, source, settings)
     if encoded.molecules.num_rows + encoded.rejected.num_rows != source.rows:
@@ -77,7 +78,7 @@ def run_training(settings: TrainSettings) -> dict[str, Any]:
     dict
         The content of training_stats.json.
     """
-    Tables.of(settings)  # bad weights are told before any work is done
+    _check_inputs(settings)
     source = read_molecules(settings)
     sample = assign_roles(source.molecules, settings, settings.data_file)
     encoded = _encode(sample, source, settings)
@@ -104,6 +105,7 @@ def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
     """
     checkpoint = load_checkpoint(settings.checkpoint)
     data = _test_settings(checkpoint, settings)
+    check_source(data)
     _check_same_encoder(checkpoint, data)
     source = read_molecules(data)
     tests = assign_roles(source.molecules, data, data.data_file, ("id_test", "ood_test"))
@@ -153,6 +155,12 @@ def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
         ),
     )
     return results
+
+
+def _check_inputs(settings: EncodeSettings | TrainSettings) -> None:
+    """Tell a missing file or bad weights before any work is done."""
+    check_source(settings)
+    Tables.of(settings)
 
 
 def _encode(molecules: pa.Table, source: Molecules, settings: EncoderSettings) -> Encoded:

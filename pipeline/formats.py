@@ -32,6 +32,12 @@ RAW = pa.schema(
 )
 
 
+def check_source(settings: SourceSettings) -> None:
+    """Tell at once that a data file is missing or of an unknown format, as InputError."""
+    _open_filesystem(settings.data_file)
+    _reader_for(settings.data_file)
+
+
 def read_rows(settings: SourceSettings) -> pa.Table:
     """The rows of a data file as written, in the schema RAW; errors as `read_molecules`."""
     name = settings.data_file

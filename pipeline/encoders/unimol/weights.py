@@ -119,8 +119,12 @@ def _find_published(name: str) -> Path | None:
 def _download(name: str) -> Path:
     """Fetch a published checkpoint, verify its SHA-256, and only then give it its name."""
     folder = _weight_folders()[0]
+    log.info("%s is not on this machine; asking huggingface.co for it", name)
     try:
         from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+        from huggingface_hub.utils import logging as hub_logging
+
+        hub_logging.set_verbosity_error()  # its retries are no news; a failure is told below
 
         expected = PUBLISHED_SHA256.get(name)
         if expected is None:  # the hub names a large file by its SHA-256

@@ -1,0 +1,126 @@
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from pipeline.conformers import IsolatedEmbedder, embed
+from pipeline.errors import RowRejected
+from pipeline.molecules import canonicalize, molecule_key
+
+# RDKit embeds this zinc porphyrin for minutes.
+HANGS = (
+    "CCC1=C(C)C2=[N+]3C1=Cc1c(C)c(CCC(=O)O)c4[n]1[Zn-2]31[n]3c(c(C)c(CC)c3=C2)=CC2=[N+]1C(=C4)"
+    "C(CCC(=O)O)=C2C"
+)
+
+
+def reference(smiles):
+    from rdkit import Chem
+    from rdkit.Chem import AllChem
+    from unimol_tools.data.conformer import inner_smi2coords
+
+    atoms, coords, _ = inner_smi2coords(smiles, seed=42, mode="fast", remove_hs=True)
+    embedded = AllChem.EmbedMolecule(Chem.AddHs(Chem.MolFromSmiles(smiles)), randomSeed=42)
+    return atoms, np.asarray(coords), "3d" if embedded == 0 else "2d"
+
+
+def test_coordinates_equal_those_of_unimol_tools(hiv_smiles, moses_smiles):
+    from rdkit import Chem
+
+    smiles = hiv_smiles[:100] + moses_smiles[:100]
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        expected = pool.map(reference, smiles, chunksize=5)
+        made = pool.map(embed, smiles, chunksize=5)
+    table = Chem.GetPeriodicTable()
+    for (atoms, coords, kind), conformer in zip(expected, made):
+        assert [table.GetElementSymbol(int(n)) for n in conformer.atoms] == atoms
+        np.testing.assert_allclose(conformer.coords, coords, atol=1e-4)
+        assert conformer.kind == kind
+    kinds = [conformer.kind for conformer in made]
+    assert "3d" in kinds and "2d" in kinds
+
+
+@pytest.fixture
+def isolated():
+    embedder = IsolatedEmbedder(seed=42, hydrogens=False, limit_seconds=2)
+    yield embedder
+    embedder.close()
+
+
+def test_a_child_process_gives_the_same_conformers(isolated, hiv_smiles):
+    for smiles in hiv_smiles[:10]:
+        here, there = embed(smiles), isolated.embed(smiles)
+        np.testing.assert_array_equal(here.atoms, there.atoms)
+        np.testing.assert_array_equal(here.coords, there.coords)
+        assert here.kind == there.kind
+
+
+def test_a_molecule_that_hangs_is_rejected_and_the_next_one_works(isolated):
+    isolated.embed("CCO")
+    started = time.monotonic()
+    with pytest.raises(RowRejected, match="took more than 2 s"):
+        isolated.embed(HANGS)
+    assert time.monotonic() - started < 10
+    assert len(isolated.embed("CCO").atoms) == 3
+
+
+def test_a_molecule_that_kills_rdkit_is_rejected_and_the_next_one_works():
+    embedder = IsolatedEmbedder(seed=42, hydrogens=False, limit_seconds=60)
+    embedder.embed("CCO")
+    child = embedder._child.pid
+    threading.Timer(0.5, os.kill, (child, signal.SIGKILL)).start()
+    with pytest.raises(RowRejected, match="RDKit crashed"):
+        embedder.embed(HANGS)
+    assert len(embedder.embed("CCO").atoms) == 3
+    embedder.close()
+
+
+def test_a_child_ends_with_its_embedder():
+    embedder = IsolatedEmbedder(seed=42, hydrogens=False, limit_seconds=2)
+    embedder.embed("CCO")
+    child = embedder._child.pid
+    del embedder
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
+def test_seed_and_hydrogens_change_the_conformer():
+    assert not np.array_equal(embed("CCCCO", seed=1).coords, embed("CCCCO", seed=2).coords)
+    assert len(embed("CCO", hydrogens=True).atoms) == 9
+
+
+@pytest.mark.parametrize(
+    ("smiles", "reason"),
+    [("[H][H]", "no atoms left"), ("C1CC", "does not parse")],
+)
+def test_what_has_no_conformer_is_rejected_with_a_reason(isolated, smiles, reason):
+    with pytest.raises(RowRejected, match=reason):
+        embed(smiles)
+    with pytest.raises(RowRejected, match=reason):
+        isolated.embed(smiles)
+
+
+@pytest.mark.parametrize(
+    ("smiles", "reason"),
+    [
+        ("", "empty"),
+        (None, "empty"),
+        ("   ", "empty"),
+        ("C1CC", "does not parse"),
+        ("CCO)", "does not parse"),
+        ("c1cccc1", "does not parse"),
+    ],
+)
+def test_what_is_no_molecule_is_rejected_with_a_reason(smiles, reason):
+    with pytest.raises(RowRejected, match=reason):
+        canonicalize(smiles)
+
+
+def test_every_spelling_of_a_molecule_has_one_key():
+    keys = {molecule_key(canonicalize(s)) for s in ("OCC", "CCO", "C(O)C", " CCO ")}
+    assert len(keys) == 1
+    assert molecule_key(canonicalize("CCN")) not in keys

@@ -1,0 +1,297 @@
+"""Data files to molecules: every format, every way a file or a row can be wrong."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from random import Random
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rdkit import Chem
+
+from pipeline.config import SourceSettings
+from pipeline.errors import InputError, RowRejected
+from pipeline.formats import SPLITS, read_rows
+from pipeline.molecules import canonicalize, molecule_key
+from pipeline.sources import first_of_each, read_molecules, with_ids
+
+SMILES = ["OCC", "c1ccccc1", "CC(=O)O"]
+CANONICAL = ["CCO", "c1ccccc1", "CC(=O)O"]
+CSV = "smiles,y,group\nOCC,1,a\nc1ccccc1,0,b\nCC(=O)O,1,b\n"
+DRUGOOD = {
+    "split": {
+        split: [{"smiles": smiles, "cls_label": i % 2, "domain_id": 10 + i}]
+        for i, (split, smiles) in enumerate(zip(SPLITS, ["C", "CC", "CCC", "CO", "CN"]))
+    },
+    "cfg": {"ignored": True},
+}
+
+
+def rows(path: Path | str, **columns: str) -> pa.Table:
+    return read_rows(SourceSettings(data_file=str(path), **columns))
+
+
+def read(path: Path | str, **columns: str):
+    return read_molecules(SourceSettings(data_file=str(path), **columns))
+
+
+def save(path: Path, content: str | bytes) -> Path:
+    content = content.encode() if isinstance(content, str) else content
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+def parquet(path: Path, **columns: list) -> Path:
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["d.json", "d.json.gz"])
+def test_drugood_json_brings_splits_labels_and_domains(tmp_path, name):
+    table = rows(save(tmp_path / name, json.dumps(DRUGOOD)))
+    assert table["split"].to_pylist() == list(SPLITS)
+    assert table["smiles"].to_pylist() == ["C", "CC", "CCC", "CO", "CN"]
+    assert table["label"].to_pylist() == [0, 1, 0, 1, 0]
+    assert table["domain"].to_pylist() == ["10", "11", "12", "13", "14"]
+    assert table["id"].to_pylist() == [f"d:{split}:0" for split in SPLITS]
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.csv.gz"])
+def test_csv_columns_are_carried_by_the_names_given(tmp_path, name):
+    path = save(tmp_path / name, CSV)
+    table = rows(path, label_column="y", domain_column="group")
+    assert table["smiles"].to_pylist() == SMILES
+    assert table["label"].to_pylist() == [1, 0, 1]
+    assert table["domain"].to_pylist() == ["a", "b", "b"]
+    assert table["id"].to_pylist() == ["d:0", "d:1", "d:2"]
+    assert rows(path)["label"].to_pylist() == [None] * 3
+
+
+@pytest.mark.parametrize("name", ["d.smi", "d.smi.gz"])
+def test_smi_takes_the_first_word_of_each_line(tmp_path, name):
+    table = rows(save(tmp_path / name, "OCC ethanol of wine\nc1ccccc1\tbenzene\r\nCC(=O)O\n"))
+    assert table["smiles"].to_pylist() == SMILES
+
+
+def test_parquet_file_and_folder_read_alike(tmp_path):
+    columns = {"s": SMILES, "code": [7, 8, 9], "y": [1.5, None, -2.0]}
+    single = parquet(tmp_path / "one.parquet", **columns)
+    folder = tmp_path / "many"
+    folder.mkdir()
+    parquet(folder / "a.parquet", **{name: values[:2] for name, values in columns.items()})
+    parquet(folder / "b.parquet", **{name: values[2:] for name, values in columns.items()})
+    for path in (single, folder, f"{folder}/"):
+        table = rows(path, smiles_column="s", id_column="code", label_column="y")
+        assert table["smiles"].to_pylist() == SMILES
+        assert table["id"].to_pylist() == ["7", "8", "9"]
+        assert table["label"].to_pylist() == [1.5, None, -2.0]
+
+
+def test_fsspec_uri_reads_like_the_path(tmp_path):
+    path = save(tmp_path / "d.csv.gz", CSV)
+    assert rows(f"file://{path}").equals(rows(path))
+
+
+def test_split_column_of_a_table(tmp_path):
+    path = save(tmp_path / "d.csv", "smiles,part\nC,train\nCC,ood_test\n")
+    assert rows(path, split_column="part")["split"].to_pylist() == ["train", "ood_test"]
+
+
+def test_ids_and_domains_that_look_like_numbers_stay_as_written(tmp_path):
+    path = save(tmp_path / "d.csv", "smiles,code,group\nN,007,01\nO,7,1\n")
+    table = rows(path, id_column="code", domain_column="group")
+    assert table["id"].to_pylist() == ["007", "7"]
+    assert table["domain"].to_pylist() == ["01", "1"]
+
+
+@pytest.mark.parametrize("flag", ["smiles", "id", "label", "domain", "split"])
+def test_a_missing_column_names_what_is_there_and_the_flag(tmp_path, flag):
+    path = save(tmp_path / "d.csv", CSV)
+    with pytest.raises(InputError) as error:
+        rows(path, **{f"{flag}_column": "absent"})
+    message = str(error.value)
+    assert "'absent'" in message and "smiles, y, group" in message
+    assert f"--{flag}_column" in message
+
+
+def test_drugood_json_without_the_smiles_key_names_the_flag(tmp_path):
+    path = save(tmp_path / "d.json", json.dumps(DRUGOOD))
+    with pytest.raises(InputError, match="--smiles_column"):
+        rows(path, smiles_column="absent")
+
+
+BAD_FILES = {
+    "unknown suffix": ("d.xyz", "C", "unknown format"),
+    "empty CSV": ("d.csv", "", "empty"),
+    "empty JSON": ("d.json", "", "not valid JSON"),
+    "empty Parquet": ("d.parquet", "", "cannot be read"),
+    "invalid JSON": ("d.json", '{"split": {', "not valid JSON"),
+    "JSON without splits": ("d.json", '{"train": []}', "no 'split' object"),
+    "JSON split of strings": ("d.json", '{"split": {"train": ["C"]}}', "not a list of objects"),
+    "JSON with an unknown split": ("d.json", '{"split": {"dev": [{"smiles": "C"}]}}', "'dev'"),
+    "not UTF-8": ("d.csv", b"smiles\n\xff\xfe\n", "cannot be read"),
+    "not Parquet": ("d.parquet", "smiles\nC\n" * 10, "cannot be read"),
+    "two columns of one name": ("d.csv", "smiles,smiles\nC,CC\n", "'smiles'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_bad_file_is_an_input_error_that_names_it(tmp_path, case):
+    name, content, told = BAD_FILES[case]
+    path = save(tmp_path / name, content)
+    with pytest.raises(InputError, match=told) as error:
+        rows(path)
+    assert str(path) in str(error.value)
+
+
+BAD_COLUMNS = {
+    "unknown split": ("split", "train,holdout", "'holdout'.*ood_val"),
+    "repeated id": ("id", "x,x", "1 ids repeat, the first: x"),
+    "empty id": ("id", "x,", "1 empty ids"),
+    "label of text": ("label", "1,active", "'column'"),
+    "label of dates": ("label", "2020-01-01,2020-01-02", "'column'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_COLUMNS)
+def test_a_bad_value_in_a_column_is_an_input_error(tmp_path, case):
+    role, values, told = BAD_COLUMNS[case]
+    first, second = values.split(",")
+    path = save(tmp_path / "d.csv", f"smiles,column\nC,{first}\nCC,{second}\n")
+    with pytest.raises(InputError, match=told):
+        rows(path, **{f"{role}_column": "column"})
+
+
+@pytest.mark.parametrize("uri", ["absent.csv", "absent/d.json", "file:///absent.smi", "no://x.csv"])
+def test_a_missing_file_is_an_input_error(uri):
+    with pytest.raises(InputError, match="no such file|not known"):
+        rows(uri)
+
+
+def test_a_folder_in_place_of_a_file_is_an_input_error(tmp_path):
+    (tmp_path / "d.csv").mkdir()
+    with pytest.raises(InputError):
+        rows(tmp_path / "d.csv")
+
+
+@pytest.mark.parametrize("name", ["d.csv.gz", "d.smi.gz", "d.json.gz"])
+@pytest.mark.parametrize("damage", ["not gzip", "cut short", "bytes changed"])
+def test_broken_gzip_is_an_input_error(tmp_path, name, damage):
+    whole = gzip.compress(Random(0).randbytes(4000).hex().encode())
+    content = {
+        "not gzip": b"smiles\nC\n",
+        "cut short": whole[:-20],
+        "bytes changed": whole[:500] + bytes(byte ^ 0xFF for byte in whole[500:600]) + whole[600:],
+    }[damage]
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read"):
+        rows(path)
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [("d.csv", "smiles\n"), ("d.csv", "smiles,y\n"), ("d.smi", ""), ("d.json", '{"split": {}}')],
+)
+def test_a_file_without_rows_is_an_input_error(tmp_path, name, content):
+    with pytest.raises(InputError, match="no rows"):
+        read(save(tmp_path / name, content))
+
+
+def test_malformed_csv_rows_are_rejected_and_the_others_keep_their_numbers(ray_session, tmp_path):
+    path = save(tmp_path / "d.csv", "smiles,y\nC,1\nCC,2,3\nCCC,3\nCCCC\nCO,5\n")
+    source = read(path, label_column="y")
+    assert source.molecules["id"].to_pylist() == ["d:0", "d:2", "d:4"]
+    assert source.molecules["smiles"].to_pylist() == ["C", "CCC", "CO"]
+    assert source.molecules["label"].to_pylist() == [1, 3, 5]
+    assert source.rejected.to_pylist() == [
+        {"id": "d:1", "smiles": "CC,2,3", "stage": "read"}
+        | {"reason": "row has 3 columns, expected 2"},
+        {"id": "d:3", "smiles": "CCCC", "stage": "read"}
+        | {"reason": "row has 1 columns, expected 2"},
+    ]
+
+
+def test_rows_that_are_no_molecules_are_rejected_with_a_reason(ray_session, tmp_path):
+    source = read(save(tmp_path / "d.smi", "OCC\nnonsense\n\nC1CC\nCN(C)(C)(C)C\nc1ccccc1\n"))
+    assert source.molecules["id"].to_pylist() == ["d:0", "d:5"]
+    assert source.molecules["smiles"].to_pylist() == ["CCO", "c1ccccc1"]
+    assert source.rejected["id"].to_pylist() == ["d:1", "d:2", "d:3", "d:4"]
+    unparsed = "SMILES does not parse"
+    assert source.rejected["reason"].to_pylist() == [unparsed, "empty SMILES", unparsed, unparsed]
+    assert set(source.rejected["stage"].to_pylist()) == {"parse"}
+
+
+def test_a_molecule_without_atoms_is_rejected(monkeypatch):
+    monkeypatch.setattr(Chem, "MolFromSmiles", lambda text: Chem.Mol())
+    with pytest.raises(RowRejected, match="no atoms"):
+        canonicalize("C")
+
+
+def test_duplicates_within_a_split_are_rejected_and_across_splits_are_kept(ray_session, tmp_path):
+    text = "smiles,part\nOCC,train\nCCO,train\nCCO,ood_val\nC(O)C,ood_val\nC,train\n"
+    source = read(save(tmp_path / "d.csv", text), split_column="part")
+    assert source.molecules["id"].to_pylist() == ["d:0", "d:2", "d:4"]
+    assert source.rejected["id"].to_pylist() == ["d:1", "d:3"]
+    assert source.rejected["stage"].to_pylist() == ["duplicate", "duplicate"]
+    assert source.rejected["reason"].to_pylist() == [
+        "duplicate of d:0 in split train",
+        "duplicate of d:2 in split ood_val",
+    ]
+    assert source.rows == 5
+
+
+def test_without_splits_a_repeated_molecule_keeps_every_row(ray_session, tmp_path):
+    source = read(save(tmp_path / "d.smi", "OCC\nC\nCCO\n"))
+    assert source.molecules.num_rows == 3 and source.rejected.num_rows == 0
+    assert first_of_each(source.molecules)["id"].to_pylist() == ["d:0", "d:1"]
+
+
+def test_molecules_carry_split_label_and_domain_in_input_order(ray_session, tmp_path):
+    source = read(save(tmp_path / "d.json", json.dumps(DRUGOOD)))
+    written = rows(tmp_path / "d.json").select(["split", "label", "domain"])
+    assert source.molecules.select(["split", "label", "domain"]).equals(written)
+    assert source.molecules["key"].to_pylist() == [
+        molecule_key(smiles) for smiles in source.molecules["smiles"].to_pylist()
+    ]
+
+
+GOOD = st.sampled_from([f"{smiles},train" for smiles in [*SMILES, "CCO", "C", "N"]])
+BAD = st.sampled_from([",ood_val", "C1CC,train", "xx,ood_val", "C,train,9", "C", "'O,train"])
+
+
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(lines=st.lists(st.one_of(GOOD, BAD), min_size=1, max_size=40))
+def test_every_row_is_a_molecule_or_rejected(ray_session, tmp_path, lines):
+    path = save(tmp_path / "d.csv", "\n".join(["smiles,part", *lines]) + "\n")
+    source = read(path, split_column="part")
+    ids = source.molecules["id"].to_pylist() + source.rejected["id"].to_pylist()
+    assert sorted(ids) == sorted(f"d:{i}" for i in range(len(lines)))
+    assert all(source.rejected["reason"].to_pylist()) and all(source.rejected["stage"].to_pylist())
+    for row in source.molecules.to_pylist():
+        written = lines[int(row["id"].split(":")[1])].split(",")[0]
+        assert row["smiles"] == canonicalize(written)
+
+
+def test_rows_beyond_one_block_keep_their_order(ray_session, tmp_path):
+    written = ["C" * (1 + i % 7) if i % 11 else "xx" for i in range(4500)]
+    source = read(save(tmp_path / "d.smi", "\n".join(written)))
+    numbers = [int(name.split(":")[1]) for name in source.molecules["id"].to_pylist()]
+    assert numbers == [i for i in range(4500) if i % 11]
+    assert source.molecules["smiles"].to_pylist() == [written[i] for i in numbers]
+    assert source.rows == 4500
+
+
+def test_a_rejected_molecule_is_reported_for_each_of_its_rows():
+    molecules = pa.table({"id": ["a", "b", "c"], "key": ["1", "2", "1"], "smiles": ["C", "N", "C"]})
+    rejected = pa.table({"key": ["1"], "smiles": ["C"], "stage": ["encode"], "reason": ["why"]})
+    assert with_ids(rejected, molecules).to_pylist() == [
+        {"id": name, "smiles": "C", "stage": "encode", "reason": "why"} for name in ("a", "c")
+    ]
