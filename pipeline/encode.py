@@ -8,6 +8,7 @@ a run that is killed continues from there.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +78,7 @@ def encoding_graph(
     run : stamp of the shards that this run writes.
     """
     pool = encoder_pool(settings)
+    batches = math.ceil(pending.rows / pool.batch_size)
     step = {"tables": tables, "settings": settings, "run": run}
     rows = ray.data.from_arrow(_blocks(pending.unmade))
     if tables.conformers is not None:
@@ -93,7 +95,7 @@ def encoding_graph(
         batch_size=pool.batch_size,
         num_cpus=pool.cpus,
         num_gpus=pool.gpus,
-        compute=ray.data.ActorPoolStrategy(size=pool.actors),
+        compute=ray.data.ActorPoolStrategy(size=min(pool.actors, batches)),
     )
 
 

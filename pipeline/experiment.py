@@ -82,8 +82,8 @@ def run_training(settings: TrainSettings) -> dict[str, Any]:
     source = read_molecules(settings)
     sample = assign_roles(source.molecules, settings, settings.data_file)
     encoded = _encode(sample, source, settings)
-    _require_roles(encoded, ("id_train", "id_val", "ood_train", "ood_val"), settings.data_file)
     _write_rejected(encoded.rejected, settings.output_dir)
+    _require_roles(encoded, ("id_train", "id_val", "ood_train", "ood_val"), settings.data_file)
     summary = _summary(source, encoded, settings)
     write_atomically(f"{settings.output_dir}/run_summary.json", json_bytes(summary))
     return train(encoded.molecules, encoded.result, settings)
@@ -111,7 +111,7 @@ def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
     tests = assign_roles(source.molecules, data, data.data_file, ("id_test", "ood_test"))
     overlap = _check_unseen(tests, checkpoint, settings, data.data_file)
     encoded = _encode(tests, source, data)
-    _require_roles(encoded, ("id_test", "ood_test"), data.data_file)
+    _require_roles(encoded, ("id_test", "ood_test"), data.data_file, least=2)
 
     telemetry.reset_peak_memory()
     features = encoded.result.features.read_features(encoded.molecules["key"].to_pylist())
@@ -207,12 +207,12 @@ def _write_rejected(rejected: pa.Table, folder: str) -> None:
         log.info("%s rows rejected; see %s/rejected.parquet", f"{rejected.num_rows:,}", folder)
 
 
-def _require_roles(encoded: Encoded, roles: tuple[str, ...], source: str) -> None:
+def _require_roles(encoded: Encoded, roles: tuple[str, ...], source: str, least: int = 1) -> None:
     left = Counter(encoded.molecules["role"].to_pylist())
     for role in roles:
-        if not left[role]:
+        if left[role] < least:
             raise InputError(
-                f"{source}: every molecule of {role} was rejected; see rejected.parquet"
+                f"{source}: {role} has {left[role]} molecules with features, needs at least {least}"
             )
 
 

