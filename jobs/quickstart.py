@@ -36,6 +36,7 @@ def quickstart(settings: QuickstartSettings) -> None:
                 sampling="all",
                 cache_root=settings.cache_root,
                 force_recompute_cache=settings.force_recompute_cache,
+                retry_rejected=settings.retry_rejected,
                 output_dir=folder,
             )
         )

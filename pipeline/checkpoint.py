@@ -70,6 +70,8 @@ def load_checkpoint(folder: str) -> Checkpoint:
     folder = folder.rstrip("/")
     try:
         config = json.loads(_read(folder, CONFIG))
+        if config["format"] != FORMAT:
+            raise KeyError(f"format {config['format']}, this version reads {FORMAT}")
         state = safetensors.torch.load(_read(folder, MODEL))
         molecules = pq.read_table(BytesIO(_read(folder, MOLECULES)))
         head = EnergyHead(**config["head"])
@@ -89,10 +91,10 @@ def json_bytes(content: dict[str, Any]) -> bytes:
 
 
 def _read(folder: str, name: str) -> bytes:
-    fs, path = fsspec.url_to_fs(f"{folder}/{name}")
     try:
+        fs, path = fsspec.url_to_fs(f"{folder}/{name}")
         return fs.cat_file(path)
-    except FileNotFoundError:
+    except (OSError, ValueError, ImportError):
         raise InputError(
             f"--checkpoint {folder}: no {name} in it; give the folder that jobs.train wrote"
         ) from None

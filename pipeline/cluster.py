@@ -86,7 +86,7 @@ def encoder_pool(settings: EncoderSettings) -> EncoderPool:
     if device == "cuda":
         actors = settings.encoder_workers or int(ray.cluster_resources()["GPU"])
         gpus = min(1.0, ray.cluster_resources()["GPU"] / actors)
-        return EncoderPool(actors, device, 1, gpus, settings.encoding_batch_size or GPU_BATCH)
+        return EncoderPool(actors, device, 0, gpus, settings.encoding_batch_size or GPU_BATCH)
     room = int(ray.cluster_resources().get("memory", 0) // CPU_ENCODER_BYTES)
     actors = settings.encoder_workers or max(1, min(cluster_cores(), room))
     return EncoderPool(actors, device, 0, 0, settings.encoding_batch_size or CPU_BATCH)

@@ -168,12 +168,12 @@ class TrainSettings(SourceSettings, EncoderSettings, SamplingSettings, OutputSet
     seed: int = bounded(42, least=0)
     """Seed of the head's weights, the order of batches and dropout."""
     num_workers: int = bounded(1, least=1)
-    """Training workers; results do not depend on it beyond rounding."""
+    """Training workers; batches and loss are the same for any number (dropout masks are not)."""
     checkpoint_every: int = bounded(20, least=1)
     """Epochs between Ray Train checkpoints."""
     resident_gb: float | None = bounded(None, least=0)
-    """Features up to this many GiB stay on the device; larger sets stream. Default: half of
-    the device's free memory."""
+    """Features up to this many GiB stay on the device; larger sets stream. Default: a fifth of
+    the host's available memory over all workers, and half of a GPU's."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -113,9 +113,9 @@ class IsolatedEmbedder:
 
     def embed(self, smiles: str) -> Conformer:
         """As `embed`; RowRejected also if the child exceeds the limit or dies."""
-        child = self._running_child()
         request = {"smiles": smiles, "seed": self.seed, "hydrogens": self.hydrogens}
         try:
+            child = self._running_child()
             child.stdin.write(json.dumps(request).encode() + b"\n")
             child.stdin.flush()
             answer = json.loads(_read_line(child, self.limit_seconds))
@@ -127,6 +127,9 @@ class IsolatedEmbedder:
         except (EOFError, BrokenPipeError):
             code = self.close()
             raise RowRejected(f"RDKit crashed on it (exit code {code})") from None
+        except BaseException:  # interrupted: an answer on its way must not meet another molecule
+            self.close()
+            raise
         if "reason" in answer:
             raise RowRejected(answer["reason"])
         coords = np.array(answer["coords"], dtype=np.float32).reshape(-1, 3)

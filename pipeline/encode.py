@@ -173,6 +173,9 @@ def _refused(wanted: pa.Table, tables: Tables, settings: EncoderSettings) -> pa.
         if table is not None:
             index, keys = table.index(), _keys(_without(wanted, refused))
             here = keys[index.find(keys) >= 0].astype(str)
+            if table is tables.conformer_rejections and len(here):
+                # A later run may have made what an earlier one gave up.
+                here = here[tables.conformers.index().find(here) < 0]
             if len(here):
                 found = table.read(here, index).select(REJECTIONS.names)
                 refused = pa.concat_tables([refused, found])

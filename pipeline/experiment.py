@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -105,7 +106,7 @@ def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
     """
     checkpoint = load_checkpoint(settings.checkpoint)
     data = _test_settings(checkpoint, settings)
-    check_source(data)
+    _check_inputs(data)
     _check_same_encoder(checkpoint, data)
     source = read_molecules(data)
     tests = assign_roles(source.molecules, data, data.data_file, ("id_test", "ood_test"))
@@ -138,7 +139,7 @@ def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
         "encoding_molecules_per_second": encoded.result.rate,
         "peak_gpu_memory_encoding_gb": encoded.result.peak_gpu_memory_gb,
     }  # fmt: skip
-    _write_rejected(encoded.rejected, settings.output_dir)
+    _write_rejected(encoded.rejected, settings.output_dir, "test_rejected")
     write_atomically(f"{settings.output_dir}/ood_evaluation_results.json", json_bytes(results))
     rows = len(energies)
     write_atomically(
@@ -158,8 +159,15 @@ def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
 
 
 def _check_inputs(settings: EncodeSettings | TrainSettings) -> None:
-    """Tell a missing file or bad weights before any work is done."""
+    """Tell a missing file, bad weights or a folder that cannot be before any work is done."""
     check_source(settings)
+    for flag in ("cache_root", "output_dir"):
+        folder = getattr(settings, flag)
+        try:
+            fs, path = fsspec.url_to_fs(folder)
+            fs.makedirs(path, exist_ok=True)
+        except Exception as error:  # each filesystem has errors of its own
+            raise InputError(f"--{flag} {folder}: cannot be written to: {error}") from None
     Tables.of(settings)
 
 
@@ -201,10 +209,10 @@ def _summary(source: Molecules, encoded: Encoded, settings: EncodeSettings | Tra
     }
 
 
-def _write_rejected(rejected: pa.Table, folder: str) -> None:
-    write_atomically(f"{folder}/rejected.parquet", parquet_bytes(rejected))
+def _write_rejected(rejected: pa.Table, folder: str, name: str = "rejected") -> None:
+    write_atomically(f"{folder}/{name}.parquet", parquet_bytes(rejected))
     if rejected.num_rows:
-        log.info("%s rows rejected; see %s/rejected.parquet", f"{rejected.num_rows:,}", folder)
+        log.info("%s rows rejected; see %s/%s.parquet", f"{rejected.num_rows:,}", folder, name)
 
 
 def _require_roles(encoded: Encoded, roles: tuple[str, ...], source: str, least: int = 1) -> None:
@@ -224,6 +232,9 @@ def _test_settings(checkpoint: Checkpoint, settings: EvaluateSettings) -> TrainS
     changes = {name: value for name, value in changes.items() if value is not None}
     if settings.test_data_file:
         changes |= {"data_file": settings.test_data_file, "dataset": None}
+        changes |= {"label_column": None, "domain_column": None}  # a test set needs neither
+    if settings.test_size:
+        changes["debug_dataset_size"] = None
     return replace(
         trained,
         cache_root=settings.cache_root,

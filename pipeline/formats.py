@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
@@ -45,7 +45,14 @@ def read_rows(settings: SourceSettings) -> pa.Table:
     fs, path = _open_filesystem(name)
     try:
         rows = reader(fs, path, settings)
-    except (pa.ArrowInvalid, gzip.BadGzipFile, EOFError, UnicodeDecodeError) as error:
+    except (
+        pa.ArrowException,
+        OSError,
+        EOFError,
+        KeyError,
+        UnicodeDecodeError,
+        zlib.error,
+    ) as error:
         raise InputError(f"{name}: cannot be read: {str(error).splitlines()[0]}") from None
     _check_ids(rows, settings)
     unknown = set(pc.unique(rows["split"]).to_pylist()) - {*SPLITS, None}
@@ -186,9 +193,12 @@ def _from_table(table: pa.Table, settings: SourceSettings, positions: np.ndarray
                 f"{', '.join(table.column_names)}. Set --{name}_column"
             )
         try:
-            columns[name] = table[column].cast(RAW.field(name).type)
-        except pa.ArrowInvalid as error:
+            values = table[column].cast(RAW.field(name).type)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise InputError(f"{settings.data_file}: column {column!r}: {error}") from None
+        if name in ("id", "domain", "split"):  # an empty cell of a CSV file is no name
+            values = pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
+        columns[name] = values
     if "id" not in columns:
         stem = _stem(settings.data_file)
         columns["id"] = [f"{stem}:{position}" for position in positions]

@@ -98,7 +98,7 @@ def make_split(molecules: pa.Table, settings: SplitSettings) -> dict[str, Any]:
             items[split].append(
                 {
                     "smiles": smiles[row],
-                    "cls_label": None if labels[row] is None else int(labels[row]),
+                    "cls_label": int(labels[row]) if _whole(labels[row]) else None,
                     "reg_label": labels[row],
                     "assay_id": name if settings.by == "column" else "",
                     "domain_id": domain_id,
@@ -131,6 +131,10 @@ def _domains(molecules: pa.Table, settings: SplitSettings) -> tuple[list[str], l
     return [name for name, _ in domains], [
         name for name, _ in sorted(set(domains), key=lambda domain: (-domain[1], domain[0]))
     ]
+
+
+def _whole(label: float | None) -> bool:
+    return label is not None and float(label).is_integer()
 
 
 def _numeric_first(name: str) -> tuple[int, float, str]:
@@ -213,7 +217,7 @@ def sample_size(role: str, settings: SamplingSettings) -> int | None:
     if settings.debug_dataset_size is None:
         return sizes[position]
     base = [size or fallback for size, fallback in zip(sizes, SAMPLES["drugood"])]
-    return max(1, round(base[position] * settings.debug_dataset_size / base[0]))
+    return max(1, round(base[position] * min(1.0, settings.debug_dataset_size / base[0])))
 
 
 def check_overlap(molecules: pa.Table, *, allow: bool, source: str) -> int:
@@ -250,6 +254,8 @@ def _cut_ood_val(molecules: pa.Table, rows: np.ndarray, settings: SamplingSettin
     rng = np.random.default_rng([settings.data_seed, len(ROLES)])
     target = max(1, min(OOD_VAL_MOST, int(OOD_VAL_SHARE * len(rows))))
     domains = np.array(molecules["domain"].take(rows).fill_null("").to_pylist())
+    if settings.ood_val_by == "domain" and (domains == "").any():
+        log.warning("OOD validation is cut by molecules: some molecules have no domain")
     if settings.ood_val_by == "molecule" or (domains == "").any():
         return np.sort(rng.choice(rows, target, replace=False))
     names, sizes = np.unique(domains, return_counts=True)

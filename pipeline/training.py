@@ -12,6 +12,7 @@ from typing import Any
 
 import fsspec
 import pyarrow as pa
+import ray.data
 import ray.train
 from ray.train.torch import TorchTrainer
 
@@ -20,6 +21,7 @@ from pipeline.checkpoint import json_bytes, save_checkpoint
 from pipeline.cluster import cluster_cores, device_of
 from pipeline.config import TrainSettings
 from pipeline.encode import EncodeResult
+from pipeline.errors import InputError
 from pipeline.store import absolute, write_atomically
 from pipeline.training_loop import TrainingJob, read_state, training_loop
 
@@ -59,6 +61,11 @@ def train(molecules: pa.Table, encoded: EncodeResult, settings: TrainSettings) -
         for role in TRAINING_ROLES
     }
     use_gpu = device_of(settings.device) == "cuda"
+    if use_gpu and settings.num_workers > ray.cluster_resources()["GPU"]:
+        raise InputError(
+            f"--num_workers {settings.num_workers}: the Ray cluster has "
+            f"{ray.cluster_resources()['GPU']:g} GPUs and each worker needs one"
+        )
     storage = f"{absolute(settings.output_dir)}/.ray_train"
     name = _run_name(settings, encoded, keys)
     result = _trainer(settings, encoded, keys, use_gpu, storage, name).fit()
@@ -134,7 +141,11 @@ def _trainer(
             role: stream_of(encoded.features, index, keys[role])
             for role in ("id_train", "ood_train")
         },
-        dataset_config=ray.train.DataConfig(datasets_to_split=[]),  # each worker sees all rows
+        # Each worker sees all rows, and in the same order: they take turns within a batch.
+        dataset_config=ray.train.DataConfig(
+            datasets_to_split=[],
+            execution_options=ray.data.ExecutionOptions(preserve_order=True),
+        ),
         scaling_config=ray.train.ScalingConfig(
             num_workers=settings.num_workers,
             use_gpu=use_gpu,

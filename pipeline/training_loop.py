@@ -30,7 +30,9 @@ from pipeline.energy import EnergyHead, pair_dynamics, training_loss
 from pipeline.store import KeyedTable
 
 STATE_FILE = "state.pt"
-RESIDENT_SHARE = 0.5  # of the device's free memory
+# Share of the device's free memory that resident features may take, over all workers;
+# reading them from the store takes twice as much host memory again for a while.
+RESIDENT_SHARE = {"cuda": 0.5, "cpu": 0.2}
 
 
 @dataclass(frozen=True)
@@ -230,9 +232,10 @@ def _training_batches(job: TrainingJob, device: torch.device, index: Any) -> Bat
 def _resident_limit(settings: TrainSettings, device: torch.device) -> float:
     if settings.resident_gb is not None:
         return settings.resident_gb * telemetry.GIB
+    share = RESIDENT_SHARE["cpu"] * psutil.virtual_memory().available / settings.num_workers
     if device.type == "cuda":
-        return RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
-    return RESIDENT_SHARE * psutil.virtual_memory().available
+        share = min(share, RESIDENT_SHARE["cuda"] * torch.cuda.mem_get_info(device)[0])
+    return share
 
 
 def _world() -> int:

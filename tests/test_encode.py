@@ -157,7 +157,7 @@ def encode_file(folder: Path, lines: list[str], weights: Path, **changes: Any) -
     settings = EncodeSettings(
         data_file=str(folder / "rows.smi"), cache_root=str(folder / "store"),
         output_dir=str(folder / "out"), weights=str(weights),
-        device="cpu", encoder_workers=1, conformer_seconds=1, **changes,
+        device="cpu", encoder_workers=1, **changes,
     )  # fmt: skip
     return run_encoding(settings)
 
@@ -170,8 +170,8 @@ def written(folder: Path, name: str) -> list[dict[str, Any]]:
 def test_rejected_molecules_are_told_and_remembered_until_a_retry(
     ray_session, tmp_path, small_weights
 ):
-    lines = ["OCC", "CCO", "nonsense", SLOW, "[H][H]"]
-    summary = encode_file(tmp_path, lines, small_weights)
+    lines, limit = ["OCC", "CCO", "nonsense", SLOW, "[H][H]"], {"conformer_seconds": 2}
+    summary = encode_file(tmp_path, lines, small_weights, **limit)
     assert (summary["rows_in"], summary["molecules_out"], summary["encoded"]) == (5, 2, 1)
     spellings = written(tmp_path, "molecules")
     assert [row["id"] for row in spellings] == ["rows:0", "rows:1"]
@@ -179,20 +179,20 @@ def test_rejected_molecules_are_told_and_remembered_until_a_retry(
     first = written(tmp_path, "rejected")
     assert [(row["id"], row["stage"], row["reason"]) for row in first] == [
         ("rows:2", "parse", "SMILES does not parse"),
-        ("rows:3", "conformers", "conformer generation took more than 1 s"),
+        ("rows:3", "conformers", "conformer generation took more than 2 s"),
         ("rows:4", "conformers", "no atoms left after removing hydrogens"),
     ]
     assert summary["rejected_by_stage"] == {"parse": 1, "conformers": 2}
 
     kept = shards(tmp_path / "store", "rejections")
     assert rows_in(kept.keys()) == 2
-    summary = encode_file(tmp_path, lines, small_weights)
+    summary = encode_file(tmp_path, lines, small_weights, **limit)
     assert (summary["encoded"], summary["encoding_time_seconds"], summary["rejected"]) == (0, 0, 3)
     assert written(tmp_path, "rejected") == first
     assert shards(tmp_path / "store", "rejections") == kept
 
-    summary = encode_file(tmp_path, lines, small_weights, retry_rejected=True)
-    assert summary["encoding_time_seconds"] >= 1
+    summary = encode_file(tmp_path, lines, small_weights, retry_rejected=True, **limit)
+    assert summary["encoding_time_seconds"] >= 2
     assert (summary["encoded"], summary["found_in_store"], summary["rejected"]) == (0, 1, 3)
     tried = shards(tmp_path / "store", "rejections").keys() - kept.keys()
     assert rows_in(tried) == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.encoders import ENCODERS, Encoder, load_encoder
+from pipeline.encoders import ENCODERS, Encoder, encoder_class, load_encoder
 from pipeline.errors import InputError, RowRejected
 
 
@@ -45,6 +45,7 @@ def test_features_do_not_depend_on_order_or_batch_size(features, molecules, size
 def test_it_needs_no_conformers_and_fits_the_protocol(encoder):
     assert isinstance(encoder, Encoder)
     assert (encoder.name, encoder.dim, encoder.needs_conformers) == ("minimol", 512, False)
+    assert encoder_class("unimol").needs_conformers
 
 
 def test_no_molecules_give_no_features(encoder):

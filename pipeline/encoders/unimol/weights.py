@@ -56,7 +56,7 @@ class Weights(NamedTuple):
     @property
     def keeps_hydrogens(self) -> bool:
         """Whether the weights were trained with hydrogens, by the published file's name."""
-        return self.path is not None and "all_h" in self.path.name
+        return self.path is not None and self.path.name.startswith("mol_pre_all_h")
 
 
 def resolve_weights(weights: str | None) -> Weights:

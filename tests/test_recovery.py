@@ -1,0 +1,117 @@
+"""Encoding that is killed, or that meets another run on the same store, loses nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from rdkit import Chem
+
+from pipeline.store import KeyedTable
+from tests.test_encode import encode_file
+
+REPOSITORY = Path(__file__).parent.parent
+BAD_LINES = ["nonsense", "", "[H][H]"]
+START_SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def lines(hiv_smiles, moses_smiles) -> list[str]:
+    """150 rows, three of them no molecules; their conformers take seconds altogether."""
+    atoms = {s: Chem.MolFromSmiles(s).GetNumHeavyAtoms() for s in hiv_smiles}
+    medium = [s for s, n in atoms.items() if 18 <= n <= 45]
+    good = (medium + moses_smiles)[: 150 - len(BAD_LINES)]
+    return good[:60] + BAD_LINES + good[60:]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_session, lines, small_weights, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    encode_file(folder, lines, small_weights)
+    return folder
+
+
+def start(folder: Path, lines: list[str], cache_root: Path, weights: Path) -> subprocess.Popen:
+    """The command as a process of its own; RAY_ADDRESS makes it join the tests' Ray."""
+    folder.mkdir(exist_ok=True)
+    (folder / "rows.smi").write_text("\n".join(lines))
+    argv = [sys.executable, "-m", "jobs.encode", "--data_file", str(folder / "rows.smi")]
+    argv += ["--cache_root", str(cache_root), "--output_dir", str(folder / "out")]
+    argv += ["--weights", str(weights), "--device", "cpu", "--encoder_workers", "1"]
+    argv += ["--encoding_batch_size", "4"]  # many shards, so that a kill falls between two
+    with open(folder / "log.txt", "a") as log:
+        return subprocess.Popen(argv, cwd=REPOSITORY, stdout=log, stderr=log)
+
+
+def finish(process: subprocess.Popen, folder: Path) -> dict:
+    code = process.wait(timeout=START_SECONDS)
+    log = (folder / "log.txt").read_text()
+    assert code == 0, log
+    assert "Traceback" not in log
+    return json.loads((folder / "out" / "run_summary.json").read_text())
+
+
+def wait_for_shards(process: subprocess.Popen, cache_root: Path, count: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while len(list(cache_root.glob("features/*/*.parquet"))) < count:
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline, "no features appeared"
+        time.sleep(0.01)
+
+
+def stored_keys(cache_root: Path) -> set[str]:
+    shards = cache_root.glob("features/*/*.parquet")
+    return {key for shard in shards for key in pq.read_table(shard)["key"].to_pylist()}
+
+
+def check_complete(folder: Path, lines: list[str], store: Path, undisturbed: Path) -> None:
+    """Every row is accounted for, and the features are those of the undisturbed run."""
+    out = folder / "out"
+    molecules = pq.read_table(out / "molecules.parquet").to_pylist()
+    rejected = pq.read_table(out / "rejected.parquet").to_pylist()
+    ids = [row["id"] for row in molecules + rejected]
+    assert sorted(ids) == sorted(f"rows:{i}" for i in range(len(lines)))
+    bad = [f"rows:{i}" for i, line in enumerate(lines) if line in BAD_LINES]
+    assert sorted(row["id"] for row in rejected) == sorted(bad)
+    keys = sorted({row["key"] for row in molecules})
+    found, expected = (features(root, keys, out) for root in (store, undisturbed / "store"))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def features(root: Path, keys: list[str], out: Path) -> np.ndarray:
+    identity = json.loads((out / "run_summary.json").read_text())["encoder_identity"]
+    return KeyedTable(str(root), "features", identity).read_features(keys)
+
+
+def test_a_killed_run_is_continued_by_the_same_command(undisturbed, lines, small_weights, tmp_path):
+    store, total = tmp_path / "store", len(lines) - len(BAD_LINES)
+    killed = start(tmp_path, lines, store, small_weights)
+    wait_for_shards(killed, store, 2)
+    killed.kill()
+    assert killed.wait() == -9
+    kept = stored_keys(store)
+    assert 0 < len(kept) < total
+    assert not (tmp_path / "out" / "run_summary.json").exists()
+
+    summary = finish(start(tmp_path, lines, store, small_weights), tmp_path)
+    assert summary["found_in_store"] >= len(kept)
+    assert 0 < summary["encoded"] < total
+    assert summary["encoded"] + summary["found_in_store"] == total
+    assert kept <= stored_keys(store)
+    check_complete(tmp_path, lines, store, undisturbed)
+
+
+def test_two_runs_at_once_on_one_store_both_finish(undisturbed, lines, small_weights, tmp_path):
+    store = tmp_path / "store"
+    inputs = {"first": lines[:100], "second": lines[50:]}
+    processes = {n: start(tmp_path / n, rows, store, small_weights) for n, rows in inputs.items()}
+    for name, process in processes.items():
+        finish(process, tmp_path / name)
+    for name, rows in inputs.items():
+        check_complete(tmp_path / name, rows, store, undisturbed)

@@ -1,0 +1,276 @@
+"""Training on stored features: the recipe, any number of workers, streams, what is written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from pipeline import training
+from pipeline.batches import ResidentBatches
+from pipeline.checkpoint import load_checkpoint
+from pipeline.config import TrainSettings
+from pipeline.encode import EncodeResult
+from pipeline.evaluation import energies_of
+from pipeline.store import KeyedTable, features_table
+from pipeline.training import train
+
+ROLES = ("id_train", "ood_train", "id_val", "ood_val")
+# Batches of 64 leave the last one of an epoch a single molecule: one of two workers has none.
+SIZES = (257, 150, 90, 80)
+PATIENCE = 3
+
+
+def synthetic(
+    folder: Path, sizes: tuple[int, ...] = SIZES, *, shift: float = 0.2, shards: int = 3
+) -> tuple[pa.Table, EncodeResult]:
+    """Two shifted Gaussians in a features table of the store, as encoding would leave them."""
+    rng = np.random.default_rng(5)
+    roles = np.repeat(ROLES, sizes)
+    features = rng.normal(size=(len(roles), 16)) + shift * np.char.startswith(roles, "ood")[:, None]
+    keys = [f"{n:032x}" for n in rng.permutation(len(roles))]
+    table = KeyedTable(str(folder), "features", {"test": "training"})
+    table.create()
+    for shard in range(shards):
+        rows = features[shard::shards].astype(np.float32)
+        table.write(features_table(keys[shard::shards], rows), f"run{shard}")
+    molecules = pa.table({"id": [f"m{i}" for i in range(len(keys))], "key": keys, "role": roles})
+    return molecules, encoded_in(table)
+
+
+def encoded_in(table: KeyedTable) -> EncodeResult:
+    identity = {"encoder": "synthetic", "weights": "none"}
+    return EncodeResult(table, pa.table({"key": pa.array([], pa.string())}), 0, 0, 2.5, 9.0,
+                        0.0, 0.25, identity)  # fmt: skip
+
+
+def features_of(molecules: pa.Table, encoded: EncodeResult, role: str) -> torch.Tensor:
+    keys = molecules.filter(pa.compute.equal(molecules["role"], role))["key"].to_pylist()
+    return torch.from_numpy(encoded.features.read_features(keys))
+
+
+def settings(folder: Path, **changes: Any) -> TrainSettings:
+    recipe = {"lr": 3e-4, "batch_size": 64, "epochs": 60, "early_stopping_patience": PATIENCE}
+    return TrainSettings(
+        data_file="synthetic", output_dir=str(folder), device="cpu",
+        **{**recipe, "dropout": 0.0, **changes},
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training run, by what it returned and wrote."""
+
+    folder: Path
+    stats: dict[str, Any]
+
+    @property
+    def dynamics(self) -> list[dict[str, str]]:
+        with open(self.folder / "training_dynamics.csv", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def column(self, name: str) -> list[float]:
+        return [float(epoch[name]) for epoch in self.dynamics]
+
+    @property
+    def weights(self) -> list[np.ndarray]:
+        state = safetensors.torch.load_file(self.folder / "checkpoint" / "model.safetensors")
+        return [state[name].numpy() for name in sorted(state)]
+
+
+def plain_loop(
+    molecules: pa.Table, encoded: EncodeResult, s: TrainSettings
+) -> tuple[list[float], list[float], list[np.ndarray]]:
+    """The recipe without Ray: losses and validation AUROCs by epoch, the best epoch's weights."""
+    id_train, ood_train, id_val, ood_val = (features_of(molecules, encoded, r) for r in ROLES)
+    torch.manual_seed(s.seed)
+    head = nn.Sequential(
+        nn.Linear(16, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 1)
+    )
+    optimizer = torch.optim.AdamW(head.parameters(), lr=s.lr, weight_decay=1e-3)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 10, 0.9)
+    order = ResidentBatches(id_train, ood_train, s.batch_size, s.seed, 0, 1)
+    losses, aurocs, best, waited = [], [], [], 0
+    while len(losses) < s.epochs and waited < s.early_stopping_patience:
+        parts = []
+        for batch in order.epoch(len(losses)):
+            e_id, e_ood = head(batch.id_features)[:, 0], head(batch.ood_features)[:, 0]
+            loss = F.softplus(-0.1 * (e_ood[:, None] - e_id[None, :])).mean()
+            loss = loss + 0.01 * ((e_id**2).mean() + (e_ood**2).mean())
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+            optimizer.step()
+            parts.append(loss.item())
+        scheduler.step()
+        with torch.no_grad():
+            energies = torch.cat([head(id_val), head(ood_val)])[:, 0]
+        auroc = roc_auc_score([0] * len(id_val) + [1] * len(ood_val), energies)
+        waited += 1
+        if auroc > max(aurocs, default=-1):
+            best, waited = [p.detach().numpy().copy() for p in head.parameters()], 0
+        losses.append(np.mean(parts))
+        aurocs.append(auroc)
+    # Parameters come as weight, bias; a saved head's sort as bias, weight of each layer.
+    return losses, aurocs, [best[i] for i in (1, 0, 3, 2, 5, 4)]
+
+
+@pytest.fixture(scope="module")
+def data(ray_session, tmp_path_factory):
+    return synthetic(tmp_path_factory.mktemp("store"))
+
+
+def fit(data, tmp_path_factory, **changes) -> Run:
+    folder = tmp_path_factory.mktemp("run")
+    return Run(folder, train(*data, settings(folder, **changes)))
+
+
+@pytest.fixture(scope="module")
+def one_worker(data, tmp_path_factory) -> Run:
+    return fit(data, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def two_workers(data, tmp_path_factory) -> Run:
+    return fit(data, tmp_path_factory, num_workers=2)
+
+
+@pytest.fixture(scope="module")
+def streams(data, tmp_path_factory) -> tuple[Run, ...]:
+    """Streamed training for a few epochs with one worker, and with two."""
+    few = {"resident_gb": 0.0, "epochs": 3}
+    return tuple(fit(data, tmp_path_factory, num_workers=n, **few) for n in (1, 2))
+
+
+# --- the recipe -----------------------------------------------------------------------------
+
+
+def test_training_equals_a_plain_loop_of_the_recipe(data, one_worker):
+    losses, aurocs, best = plain_loop(*data, settings(one_worker.folder))
+    assert len(losses) > 10  # past the first decay of the learning rate
+    np.testing.assert_allclose(one_worker.column("loss"), losses, rtol=1e-5)
+    np.testing.assert_allclose(one_worker.column("val_auroc"), aurocs, atol=1e-3)
+    for ours, theirs in zip(one_worker.weights, best):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_two_workers_agree_with_one_to_rounding(one_worker, two_workers):
+    assert two_workers.stats["num_workers"] == 2
+    for name in ("loss", "misranked_share", "near_boundary_share", "mean_margin"):
+        np.testing.assert_allclose(
+            two_workers.column(name), one_worker.column(name), rtol=1e-4, atol=1e-4, err_msg=name
+        )
+    assert two_workers.stats["best_epoch"] == one_worker.stats["best_epoch"]
+    for ours, theirs in zip(two_workers.weights, one_worker.weights):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_early_stopping_ends_training_and_keeps_the_best_epochs_head(data, one_worker):
+    aurocs = one_worker.column("val_auroc")
+    best = one_worker.stats["best_epoch"]
+    assert len(aurocs) == best + PATIENCE < 60
+    assert one_worker.stats["best_val_auroc"] == max(aurocs) == aurocs[best - 1]
+    assert max(aurocs) > aurocs[-1]
+    head = load_checkpoint(str(one_worker.folder / "checkpoint")).head
+    e_id, e_ood = (energies_of(head, features_of(*data, r).numpy()) for r in ("id_val", "ood_val"))
+    labels = np.repeat([0, 1], [len(e_id), len(e_ood)])
+    assert roc_auc_score(labels, np.concatenate([e_id, e_ood])) == pytest.approx(max(aurocs))
+
+
+# --- streams --------------------------------------------------------------------------------
+
+
+def test_a_streamed_set_trains_as_well_as_a_resident_one(one_worker, streams):
+    streamed, _ = streams
+    assert one_worker.stats["features_resident_on_device"] is True
+    assert streamed.stats["features_resident_on_device"] is False
+    losses = streamed.column("loss")
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] == pytest.approx(one_worker.column("loss")[2], rel=0.01)
+    assert streamed.stats["best_val_auroc"] == pytest.approx(
+        max(one_worker.column("val_auroc")[:3]), abs=0.03
+    )
+
+
+def test_streams_give_two_workers_the_same_batches_as_one(streams):
+    alone, together = streams
+    np.testing.assert_allclose(together.column("loss"), alone.column("loss"), rtol=1e-5)
+    for ours, theirs in zip(together.weights, alone.weights):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+class SlowFirstShard(KeyedTable):
+    """A table whose first shard takes longest to read, so that it is read last."""
+
+    def read_places(self, places: pa.Table) -> pa.Table:
+        if "/run0-" in places["shard"][0].as_py():
+            time.sleep(2)
+        return super().read_places(places)
+
+
+def test_every_worker_streams_rows_in_the_stores_order(data, tmp_path, monkeypatch):
+    molecules, encoded = data
+    made = {}
+
+    class Recorder:
+        def __init__(self, *_: Any, **arguments: Any):
+            made.update(arguments)
+
+        def fit(self):
+            raise InterruptedError
+
+    monkeypatch.setattr(training, "TorchTrainer", Recorder)
+    table = SlowFirstShard("unused", "features", {})
+    table.uri = encoded.features.uri
+    with pytest.raises(InterruptedError):
+        train(molecules, encoded_in(table), settings(tmp_path, resident_gb=0.0))
+    keys = molecules["key"].to_pylist()[: SIZES[0]]
+    places = encoded.features.places(keys, encoded.features.index())
+    expected = encoded.features.read_features(places["key"].to_pylist())
+    for shards in made["dataset_config"].configure(made["datasets"], 2, None, None):
+        blocks = shards["id_train"].iter_batches(batch_size=None)
+        np.testing.assert_array_equal(np.concatenate([b["features"] for b in blocks]), expected)
+
+
+# --- what is written ------------------------------------------------------------------------
+
+
+def test_statistics_hold_times_and_memory(one_worker):
+    stats = json.loads((one_worker.folder / "training_stats.json").read_text())
+    assert stats == one_worker.stats
+    times = one_worker.column("epoch_time_seconds")
+    assert stats["epochs"] == len(times)
+    assert stats["train_time_seconds"] == pytest.approx(sum(times)) and min(times) > 0
+    assert stats["avg_epoch_time_seconds"] == pytest.approx(np.mean(times))
+    assert stats["peak_gpu_memory_train_gb"] == stats["peak_gpu_memory_encoding_gb"] == 0
+    assert stats["peak_resident_memory_train_gb"] > 0.05
+    assert stats["peak_resident_memory_encoding_gb"] == 0.25
+    assert (stats["encoder"], stats["weights"]) == ("synthetic", "none")
+    assert stats["molecules"] == dict(zip(ROLES, SIZES))
+
+
+def test_dynamics_have_one_line_an_epoch(one_worker):
+    lines = one_worker.dynamics
+    assert [int(line["epoch"]) for line in lines] == list(range(1, one_worker.stats["epochs"] + 1))
+    for name in ("misranked_share", "near_boundary_share", "val_auroc"):
+        assert all(0 <= value <= 1 for value in one_worker.column(name))
+    assert one_worker.column("mean_margin")[-1] > one_worker.column("mean_margin")[0]
+    assert one_worker.column("misranked_share")[-1] < one_worker.column("misranked_share")[0]
+    assert {(line["encoder"], line["weights"]) for line in lines} == {("synthetic", "none")}
+
+
+def test_a_finished_run_leaves_no_ray_train_state(one_worker):
+    """Else the same command would find it finished instead of training again."""
+    assert not list((one_worker.folder / ".ray_train").glob("*/checkpoint_*"))
