@@ -40,9 +40,12 @@ def parse(settings_class: type[S], job: str, argv: Sequence[str]) -> S:
     parser.add_argument("--config", action="config", help="YAML file with any of these settings.")
     parser.add_class_arguments(settings_class)
     try:
-        values = parser.parse_args(_with_explicit_booleans(settings_class, argv)).as_dict()
+        words = _config_first(_with_explicit_booleans(settings_class, argv))
+        values = parser.parse_args(words).as_dict()
     except argparse.ArgumentError as error:
         raise InputError(_readable(str(error))) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"the file of --config is not text: {error}") from None
     return settings_class(**{f.name: values[f.name] for f in dataclasses.fields(settings_class)})
 
 
@@ -99,6 +102,17 @@ def _with_explicit_booleans(settings_class: type[Settings], argv: Sequence[str])
         if word in booleans and following.startswith("--"):
             explicit.append("true")
     return explicit
+
+
+def _config_first(argv: Sequence[str]) -> list[str]:
+    """Put `--config FILE` in front, wherever it stands, so that flags win over the file."""
+    config, others, words = [], [], iter(argv)
+    for word in words:
+        if word == "--config":
+            config += [word, *(value for value in [next(words, None)] if value is not None)]
+        else:
+            (config if word.startswith("--config=") else others).append(word)
+    return [*config, *others]
 
 
 def _readable(message: str) -> str:

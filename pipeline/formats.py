@@ -192,6 +192,11 @@ def _from_table(table: pa.Table, settings: SourceSettings, positions: np.ndarray
                 f"{settings.data_file}: no column {column!r}; it has "
                 f"{', '.join(table.column_names)}. Set --{name}_column"
             )
+        if table.column_names.count(column) > 1:
+            raise InputError(
+                f"{settings.data_file}: column {column!r} occurs "
+                f"{table.column_names.count(column)} times; rename all but one"
+            )
         try:
             values = table[column].cast(RAW.field(name).type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

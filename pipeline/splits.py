@@ -7,6 +7,7 @@ molecules by whole domains are in-distribution, the next 20 % are ood_val, the r
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -80,7 +81,8 @@ def make_split(molecules: pa.Table, settings: SplitSettings) -> dict[str, Any]:
     for row, name in enumerate(names):
         members.setdefault(name, []).append(row)
 
-    smiles, labels = molecules["smiles"].to_pylist(), molecules["label"].to_pylist()
+    smiles = molecules["smiles"].to_pylist()
+    labels = [None if x is None or math.isnan(x) else x for x in molecules["label"].to_pylist()]
     items: dict[str, list] = {split: [] for split in SPLITS}
     total, placed, id_rows = len(smiles), 0, 0
     for domain_id, name in enumerate(order):

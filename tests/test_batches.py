@@ -136,9 +136,10 @@ def stored(ray_session, tmp_path_factory):
 def streamed(stored, *, seed=7, rank=0, world=1, batch_size=20) -> StreamedBatches:
     table, id_keys, ood_keys = stored
     index = table.index()
-    id_stream, ood_stream = (
-        stream_of(table, index, keys).iterator() for keys in (id_keys, ood_keys)
-    )
+    datasets = [stream_of(table, index, keys) for keys in (id_keys, ood_keys)]
+    for dataset in datasets:  # as training configures them
+        dataset.context.execution_options.preserve_order = True
+    id_stream, ood_stream = (dataset.iterator() for dataset in datasets)
     return StreamedBatches(
         id_stream, ood_stream, len(id_keys), len(ood_keys), 3, batch_size, seed, rank, world,
         torch.device("cpu"),
