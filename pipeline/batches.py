@@ -136,9 +136,11 @@ def stream_of(table: KeyedTable, index: Index, keys: Sequence[str]) -> ray.data.
     places = table.places(keys, index)
     shards = pc.unique(places["shard"]).to_pylist()
     blocks = [places.filter(pc.equal(places["shard"], shard)) for shard in shards]
-    return ray.data.from_arrow(blocks).map_batches(
+    dataset = ray.data.from_arrow(blocks).map_batches(
         _read_features, fn_kwargs={"table": table}, batch_format="pyarrow", batch_size=None
     )
+    dataset.context.execution_options.preserve_order = True  # a seed gives one order of rows
+    return dataset
 
 
 def _read_features(places: pa.Table, table: KeyedTable) -> dict[str, np.ndarray]:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rdkit import Chem
 
 import pipeline.conformers
 from pipeline.encoders import load_encoder
+from pipeline.encoders.unimol.model import GaussianFeatures, UniMolConfig
 from pipeline.encoders.unimol.tokens import TOKEN_ORDERS, Vocabulary, tokenize
 from tests.reference import unimol_tools_features, write_checkpoints, write_dictionary
 
@@ -137,6 +139,21 @@ def test_half_precision_stays_close_to_fp32(checkpoints, molecules, reference, p
     errors = relative_errors(ours, reference[:40])
     assert errors.max() < 2e-2
     assert errors.max() > 1e-5  # else the setting would have had no effect
+
+
+def test_gaussians_of_almost_no_width_equal_those_of_unimol_tools():
+    from unimol_tools.models.unimol import GaussianLayer
+
+    ours, theirs = GaussianFeatures(UniMolConfig()), GaussianLayer(128, 31**2)
+    with torch.no_grad():  # widths of 0 show the floor under them
+        theirs.stds.weight[0, ::3] = 0.0
+        theirs.stds.weight[0, 1::3] *= -1
+        theirs.means.weight[0, ::6] = 1.5
+        ours.load_state_dict(theirs.state_dict())
+        distance, edge_type = torch.full((1, 2, 2), 1.5), torch.zeros(1, 2, 2, dtype=torch.long)
+        made, expected = ours(distance, edge_type), theirs(distance, edge_type)
+    assert expected.max() > 1e4
+    torch.testing.assert_close(made, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_no_molecules_give_no_features(small_weights):
