@@ -79,8 +79,8 @@ def load_checkpoint(folder: str) -> Checkpoint:
         return Checkpoint(
             head.eval(), config["encoder"], config["features_key"], config["settings"], molecules
         )
-    except (json.JSONDecodeError, SafetensorError, pa.ArrowInvalid, KeyError, TypeError,
-            RuntimeError) as error:  # fmt: skip
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError, pa.ArrowInvalid,
+            KeyError, TypeError, RuntimeError) as error:  # fmt: skip
         reason = str(error).splitlines()[0]
         raise InputError(f"--checkpoint {folder}: not a checkpoint: {reason}") from None
 
