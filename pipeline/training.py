@@ -80,6 +80,7 @@ def train(molecules: pa.Table, encoded: EncodeResult, settings: TrainSettings) -
         "seed": settings.seed,
         "loss": settings.loss,
         "epochs": len(times),
+        "resumed_after_epoch": outcome["resumed_after_epoch"],
         "best_epoch": outcome["best_epoch"],
         "best_val_auroc": outcome["best_val_auroc"],
         "molecules": {role: len(role_keys) for role, role_keys in keys.items()},
@@ -115,6 +116,8 @@ def train(molecules: pa.Table, encoded: EncodeResult, settings: TrainSettings) -
         _dynamics_csv(outcome["history"], label),
     )
     _forget(f"{storage}/{name}")
+    if outcome["resumed_after_epoch"]:
+        log.info("resumed after epoch %s of an earlier run", outcome["resumed_after_epoch"])
     log.info(
         "trained %s epochs in %.1f s; best validation AUROC %.4f at epoch %s",
         len(times), outcome["train_time_seconds"], outcome["best_val_auroc"],

@@ -59,12 +59,14 @@ def training_loop(config: dict[str, Any]) -> dict[str, Any]:
     ]
     state = TrainingState(settings, batches.width, device)
     state.resume()
+    resumed_after = state.epoch
     while not state.finished:
         state.run_epoch(batches, validation)
         if state.finished or state.epoch % settings.checkpoint_every == 0:
             state.report()
     return {
         "history": state.history,
+        "resumed_after_epoch": resumed_after,
         "best_epoch": state.best_epoch,
         "best_val_auroc": state.best_auroc,
         "train_time_seconds": state.seconds,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -94,15 +93,6 @@ def test_as_a_process_bad_input_is_one_line_too(folder):
     done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert_one_line(done.returncode, done.stderr, ["absent.smi: no such file"])
     assert done.stdout == ""
-
-
-def test_help_lists_every_flag_with_its_default(capsys):
-    with pytest.raises(SystemExit) as end:
-        command("--help")
-    assert end.value.code == 0
-    shown = capsys.readouterr().out
-    assert all(f"--{field.name}" in shown for field in fields(EncodeSettings))
-    assert "default: .molsieve" in shown
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -89,12 +90,18 @@ def features(root: Path, keys: list[str], out: Path) -> np.ndarray:
     return KeyedTable(str(root), "features", identity).read_features(keys)
 
 
-def test_a_killed_run_is_continued_by_the_same_command(undisturbed, lines, small_weights, tmp_path):
+@pytest.mark.parametrize("stop, code", [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_stopped_run_is_continued_by_the_same_command(
+    undisturbed, lines, small_weights, tmp_path, stop, code
+):
     store, total = tmp_path / "store", len(lines) - len(BAD_LINES)
-    killed = start(tmp_path, lines, store, small_weights)
-    wait_for_shards(killed, store, 2)
-    killed.kill()
-    assert killed.wait() == -9
+    stopped = start(tmp_path, lines, store, small_weights)
+    wait_for_shards(stopped, store, 2)
+    stopped.send_signal(stop)
+    assert stopped.wait(timeout=START_SECONDS) == code
+    log = (tmp_path / "log.txt").read_text()
+    assert "Traceback" not in log
+    assert (stop == signal.SIGKILL) or "the same command continues" in log
     kept = stored_keys(store)
     assert 0 < len(kept) < total
     assert not (tmp_path / "out" / "run_summary.json").exists()

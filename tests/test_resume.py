@@ -1,0 +1,79 @@
+"""A training run that is killed goes on from its last checkpoint, to the same weights."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+LIMIT_SECONDS = 120
+EPOCHS, CHECKPOINT_EVERY = 400, 20
+
+
+@pytest.fixture(scope="module")
+def split(moses_smiles, tmp_path_factory) -> Path:
+    """40 molecules in DrugOOD's five splits."""
+    names = ("train", "iid_val", "iid_test", "ood_val", "ood_test")
+    items = {name: [{"smiles": s} for s in moses_smiles[i:40:5]] for i, name in enumerate(names)}
+    path = tmp_path_factory.mktemp("resume") / "split.json"
+    path.write_text(json.dumps({"split": items}))
+    return path
+
+
+def start(output: Path, split: Path, weights: Path) -> subprocess.Popen:
+    """jobs.train with dropout, as a process that joins the tests' Ray."""
+    flags = {
+        "data_file": split, "weights": weights, "cache_root": split.parent / "store",
+        "output_dir": output, "device": "cpu", "sampling": "all", "ood_val_by": "molecule",
+        "epochs": EPOCHS, "early_stopping_patience": EPOCHS, "checkpoint_every": CHECKPOINT_EVERY,
+        "encoder_workers": 1,
+    }  # fmt: skip
+    argv = [sys.executable, "-m", "jobs.train"]
+    argv += [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    output.mkdir(exist_ok=True)
+    with open(output / "log.txt", "a") as log:
+        return subprocess.Popen(argv, cwd=REPOSITORY, stdout=log, stderr=log)
+
+
+def finish(process: subprocess.Popen, output: Path) -> list[str]:
+    """Wait for the end; the epochs in training_dynamics.csv without their times."""
+    assert process.wait(timeout=LIMIT_SECONDS) == 0, (output / "log.txt").read_text()
+    rows = (output / "training_dynamics.csv").read_text().splitlines()
+    place = rows[0].split(",").index("epoch_time_seconds")
+    return [",".join(c for i, c in enumerate(row.split(",")) if i != place) for row in rows]
+
+
+def has_checkpoint(output: Path) -> bool:
+    """Whether Ray Train has noted a checkpoint, which it does after the upload."""
+    notes = output.glob(".ray_train/*/checkpoint_manager_snapshot.json")
+    return any("checkpoint_" in note.read_text() for note in notes)
+
+
+def test_a_killed_training_run_resumes_to_the_same_weights(
+    ray_session, split, small_weights, tmp_path
+):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    expected = finish(start(whole, split, small_weights), whole)
+    assert len(expected) == EPOCHS + 1
+
+    killed = start(broken, split, small_weights)
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not has_checkpoint(broken):
+        assert killed.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline, "no checkpoint appeared"
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    assert not (broken / "checkpoint").exists()
+
+    resumed = start(broken, split, small_weights)
+    assert finish(resumed, broken) == expected
+    assert "resumed after epoch" in (broken / "log.txt").read_text()
+    model = "checkpoint/model.safetensors"
+    assert (broken / model).read_bytes() == (whole / model).read_bytes()
+    assert not has_checkpoint(broken)
