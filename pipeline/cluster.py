@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import NamedTuple
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
 
 import ray
 import ray.data
@@ -14,11 +15,12 @@ from pipeline.config import EncoderSettings
 from pipeline.errors import InputError
 
 log = logging.getLogger(__name__)
+E = TypeVar("E", bound=EncoderSettings)
 
 # How often Ray Train's controller looks at its workers, in seconds. Ray's default of 2 s
 # would make each report of a run whose epochs take milliseconds cost 2 s.
 TRAIN_POLL_SECONDS = "0.1"
-CPU_BATCH, GPU_BATCH = 128, 2048
+CPU_BATCH, GPU_BATCH = 128, 4096
 CPU_ENCODER_BYTES = 2 * 1024**3  # what an encoder on a CPU may take: weights and one batch
 
 
@@ -74,6 +76,16 @@ def device_of(setting: str) -> str:
     if setting == "cuda" and not has_gpu:
         raise InputError("--device cuda: no node of the Ray cluster has a GPU; use --device cpu")
     return "cuda" if has_gpu and setting != "cpu" else "cpu"
+
+
+def with_precision(settings: E) -> E:
+    """The settings with `precision` decided, which then holds wherever they are used again."""
+    if settings.precision != "auto":
+        return settings
+    from pipeline.encoders.unimol.encoder import default_precision  # torch is slow to import
+
+    start_ray()
+    return replace(settings, precision=default_precision(device_of(settings.device)))
 
 
 def encoder_pool(settings: EncoderSettings) -> EncoderPool:

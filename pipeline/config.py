@@ -78,12 +78,13 @@ class EncoderSettings(StoreSettings):
     weights; default: mol_pre_no_h_220816.pt from the weight folder or by download."""
     token_order: Literal["auto", "official", "unimol_tools"] = "auto"
     """Order of the special tokens in the checkpoint's embedding; auto finds the padding row."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Precision of the encoder's matrix products."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Precision of the encoder's matrix products; auto: bf16 on GPUs and on CPUs with bf16
+    units, else fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the encoder and the trainer; auto takes GPUs if the cluster has any."""
     encoding_batch_size: int | None = bounded(None, least=1)
-    """Upper bound on molecules in one forward pass; default: 128 on a CPU, 2048 on a GPU."""
+    """Upper bound on molecules in one forward pass; default: 128 on a CPU, 4096 on a GPU."""
     encoder_workers: int | None = bounded(None, least=1)
     """Encoder actors; default: one a GPU, or one a CPU core."""
     conformer_seed: int = bounded(42, least=0)

@@ -132,7 +132,7 @@ class IsolatedEmbedder:
             raise
         if "reason" in answer:
             raise RowRejected(answer["reason"])
-        coords = np.array(answer["coords"], dtype=np.float32).reshape(-1, 3)
+        coords = np.frombuffer(bytes.fromhex(answer["coords"]), dtype=np.float32).reshape(-1, 3)
         return Conformer(np.array(answer["atoms"], dtype=np.uint8), coords, answer["kind"])
 
     def close(self) -> int | None:
@@ -185,7 +185,7 @@ def serve() -> None:
             made = embed(request["smiles"], seed=request["seed"], hydrogens=request["hydrogens"])
             answer = {
                 "atoms": made.atoms.tolist(),
-                "coords": made.coords.ravel().tolist(),
+                "coords": made.coords.tobytes().hex(),
                 "kind": made.kind,
             }
         except RowRejected as rejection:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import ray.data
 
 from pipeline import telemetry
-from pipeline.cluster import cluster_cores, encoder_pool
+from pipeline.cluster import cluster_cores, encoder_pool, with_precision
 from pipeline.config import EncoderSettings
 from pipeline.encode_steps import EncodeBatch, make_conformers, read_conformers
 from pipeline.store import Index, KeyedTable, new_run_stamp
@@ -41,6 +41,7 @@ class EncodeResult:
     known, encoded : keys found in the store, and keys encoded by this run.
     seconds, rate : time that encoding took, model loading included, and molecules a second.
     peak_gpu_memory_gb, peak_resident_memory_gb : the largest of any encoder actor.
+    padding_share : share of padding in what the encoders computed, the largest of any actor.
     identity : what decides the features; its `weights` is the label for reports.
     """
 
@@ -52,6 +53,7 @@ class EncodeResult:
     rate: float
     peak_gpu_memory_gb: float
     peak_resident_memory_gb: float
+    padding_share: float
     identity: dict[str, Any]
 
 
@@ -114,6 +116,7 @@ def encode(molecules: pa.Table, settings: EncoderSettings) -> EncodeResult:
     RuntimeError
         If a molecule is neither in the store nor rejected when the flow ends.
     """
+    settings = with_precision(settings)
     tables = Tables.of(settings)
     for table in tables:
         table.create()
@@ -147,6 +150,7 @@ def encode(molecules: pa.Table, settings: EncoderSettings) -> EncodeResult:
         rate=progress.rate if todo.num_rows else 0.0,
         peak_gpu_memory_gb=pc.max(outcome["gpu_gb"]).as_py() or 0.0,
         peak_resident_memory_gb=pc.max(outcome["resident_gb"]).as_py() or 0.0,
+        padding_share=pc.max(outcome["padding_share"]).as_py() or 0.0,
         identity=tables.identity,
     )
 

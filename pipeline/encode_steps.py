@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -56,6 +57,18 @@ def read_conformers(places: pa.Table, tables: Tables) -> pa.Table:
     return pa.table(columns, schema=TO_ENCODE)
 
 
+def _rows(batch: pa.Table) -> list[dict[str, Any]]:
+    """One dict a row; lists (`atoms`, `coords`) as slices of one array, not as Python lists."""
+    lists = [name for name in batch.column_names if pa.types.is_list(batch.schema.field(name).type)]
+    rows = batch.drop_columns(lists).to_pylist()
+    for name in lists:
+        column = batch[name].combine_chunks()
+        values, ends = column.values.to_numpy(), column.offsets.to_numpy()
+        for row, start, end in zip(rows, ends, ends[1:]):
+            row[name] = values[start:end]
+    return rows
+
+
 class EncodeBatch:
     """One encoder on one device: rows in, features into the store, outcomes out."""
 
@@ -72,12 +85,13 @@ class EncodeBatch:
             precision=settings.precision,
             token_order=settings.token_order,
             encoding_batch_size=pool.batch_size,
+            memory_share=pool.gpus or 1.0,
         )
         telemetry.reset_peak_memory()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Encode a batch; a row keeps its rejection, or gets one from this step."""
-        rows = batch.to_pylist()
+        rows = _rows(batch)
         ready, prepared = [], []
         for row in rows:
             if row.get("reason") is not None:
@@ -95,12 +109,13 @@ class EncodeBatch:
         keys = [row["key"] for row, fine in zip(ready, finite) if fine]
         self.tables.features.write(features_table(keys, features[finite]), self.run)
 
-        memory = {
+        measured = {
             "gpu_gb": telemetry.peak_gpu_memory_gb(),
             "resident_gb": telemetry.peak_resident_memory_gb(),
+            "padding_share": self.encoder.padding_share,
         }
         outcome = pa.Table.from_pylist(
-            [{name: row.get(name) for name in REJECTIONS.names} | memory for row in rows],
+            [{name: row.get(name) for name in REJECTIONS.names} | measured for row in rows],
             schema=OUTCOMES,
         )
         mine = pc.equal(outcome["stage"], "encode").fill_null(False)

@@ -14,6 +14,7 @@ import torch
 
 from pipeline import telemetry
 from pipeline.checkpoint import Checkpoint, json_bytes, load_checkpoint
+from pipeline.cluster import with_precision
 from pipeline.config import EncoderSettings, EncodeSettings, EvaluateSettings, TrainSettings
 from pipeline.encode import EncodeResult, encode
 from pipeline.errors import InputError
@@ -80,6 +81,7 @@ def run_training(settings: TrainSettings) -> dict[str, Any]:
         The content of training_stats.json.
     """
     _check_inputs(settings)
+    settings = with_precision(settings)
     source = read_molecules(settings)
     sample = assign_roles(source.molecules, settings, settings.data_file)
     encoded = _encode(sample, source, settings)
@@ -204,6 +206,7 @@ def _summary(source: Molecules, encoded: Encoded, settings: EncodeSettings | Tra
         "encoding_molecules_per_second": result.rate,
         "peak_gpu_memory_encoding_gb": result.peak_gpu_memory_gb,
         "peak_resident_memory_encoding_gb": result.peak_resident_memory_gb,
+        "padding_share": result.padding_share,
         "features": result.features.uri,
         "encoder_identity": result.identity,
     }

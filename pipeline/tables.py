@@ -26,7 +26,8 @@ CONFORMERS = pa.schema(
 )
 # A row on its way to the encoder: a conformer (or a SMILES alone), or a rejection.
 TO_ENCODE = pa.schema([*REJECTIONS, *(field for field in CONFORMERS if field.name not in ("key",))])
-OUTCOMES = pa.schema([*REJECTIONS, ("gpu_gb", pa.float64()), ("resident_gb", pa.float64())])
+MEASURED = ("gpu_gb", "resident_gb", "padding_share")  # of the encoder, up to this row
+OUTCOMES = pa.schema([*REJECTIONS, *((name, pa.float64()) for name in MEASURED)])
 
 
 @dataclass(frozen=True)

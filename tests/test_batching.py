@@ -2,54 +2,94 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rdkit import Chem
 
+from pipeline.cluster import CPU_BATCH
 from pipeline.encoders import load_encoder
 from pipeline.encoders.unimol.batching import (
-    CPU_MAX_PAIRS,
-    max_pairs_for,
+    MOST_PADDING,
+    Budget,
+    budget_for,
     pad_batch,
     plan_batches,
 )
+from pipeline.encoders.unimol.model import UniMolConfig
 from pipeline.encoders.unimol.tokens import ELEMENTS, TOKEN_ORDERS, Vocabulary, tokenize
 from pipeline.errors import RowRejected
+from tests.conftest import SAMPLE
 
 VOCABULARY = Vocabulary()
 LENGTHS = st.lists(st.integers(3, 258), max_size=150)
-BOUNDS = {"max_molecules": st.integers(1, 40), "max_pairs": st.integers(1, 200_000)}
+BUDGETS = st.builds(
+    Budget,
+    molecules=st.integers(1, 40),
+    tokens=st.integers(1, 4_000),
+    pairs=st.integers(1, 200_000),
+    enough_tokens=st.integers(0, 4_000),
+)
 
 
-@given(lengths=LENGTHS, **BOUNDS)
-def test_every_molecule_is_in_one_batch_within_the_bounds(lengths, max_molecules, max_pairs):
-    batches = plan_batches(lengths, max_molecules=max_molecules, max_pairs=max_pairs)
+def padding_share(lengths: list[int]) -> float:
+    return 1 - sum(lengths) / (len(lengths) * max(lengths))
+
+
+@given(lengths=LENGTHS, budget=BUDGETS)
+def test_every_molecule_is_in_one_batch_within_the_budget(lengths, budget):
+    batches = plan_batches(lengths, budget)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     for batch in batches:
-        assert 1 <= len(batch) <= max_molecules
-        pairs = len(batch) * max(lengths[i] for i in batch) ** 2
-        assert pairs <= max_pairs or len(batch) == 1
+        own = [lengths[i] for i in batch]
+        padded = len(own) * max(own)
+        assert 1 <= len(own) <= budget.molecules
+        if len(own) > 1:
+            assert padded <= budget.tokens and padded * max(own) <= budget.pairs
+            assert padding_share(own) <= MOST_PADDING or padded <= budget.enough_tokens
 
 
-@given(lengths=LENGTHS, **BOUNDS)
-def test_batches_are_full_and_long_molecules_come_first(lengths, max_molecules, max_pairs):
-    batches = plan_batches(lengths, max_molecules=max_molecules, max_pairs=max_pairs)
-    planned = [lengths[i] for batch in batches for i in batch]
-    assert planned == sorted(lengths, reverse=True)
-    for batch in batches[:-1]:
-        one_more = (len(batch) + 1) * lengths[batch[0]] ** 2
-        assert len(batch) == max_molecules or one_more > max_pairs
+@given(lengths=LENGTHS, budget=BUDGETS)
+def test_batches_are_full_and_long_molecules_come_first(lengths, budget):
+    batches = [[lengths[i] for i in batch] for batch in plan_batches(lengths, budget)]
+    assert [n for batch in batches for n in batch] == sorted(lengths, reverse=True)
+    for batch, following in zip(batches, batches[1:]):
+        more = [*batch, following[0]]
+        padded = len(more) * max(more)
+        assert (
+            len(more) > budget.molecules
+            or padded > budget.tokens
+            or padded * max(more) > budget.pairs
+            or (padding_share(more) > MOST_PADDING and padded > budget.enough_tokens)
+        )
 
 
-def test_a_molecule_above_the_bound_gets_a_batch_of_its_own():
-    batches = plan_batches([3, 200, 3], max_molecules=8, max_pairs=100)
-    assert [batch.tolist() for batch in batches] == [[1], [0, 2]]
+def test_a_molecule_above_the_budget_gets_a_batch_of_its_own():
+    budget = Budget(molecules=8, tokens=1000, pairs=100, enough_tokens=1000)
+    assert [batch.tolist() for batch in plan_batches([3, 200, 3], budget)] == [[1], [0, 2]]
 
 
-def test_the_cpu_has_a_fixed_bound_on_pairs():
-    assert max_pairs_for(torch.device("cpu")) == CPU_MAX_PAIRS
+def test_padding_of_the_sample_stays_below_5_percent_in_windows_of_the_flow():
+    split = json.loads(gzip.decompress(SAMPLE.read_bytes()))["split"]
+    smiles = [row["smiles"] for rows in split.values() for row in rows]
+    lengths = [2 + Chem.MolFromSmiles(s).GetNumHeavyAtoms() for s in smiles]
+    order = np.random.RandomState(0).permutation(len(lengths))
+    lengths = np.minimum(lengths, 258)[order]
+    budget = budget_for(torch.device("cpu"), CPU_BATCH, UniMolConfig(), torch.float32)
+    batches = [
+        lengths[start : start + CPU_BATCH][batch]
+        for start in range(0, len(lengths), CPU_BATCH)
+        for batch in plan_batches(lengths[start : start + CPU_BATCH], budget)
+    ]
+    padded = sum(len(batch) * batch.max() for batch in batches)
+    assert sum(len(batch) for batch in batches) == len(smiles)
+    assert 0 < 1 - lengths.sum() / padded < 0.05
+    assert padded / len(batches) > 200  # not by batches too small to be fast
 
 
 def test_padding_is_at_the_end_and_at_the_origin():

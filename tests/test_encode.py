@@ -32,7 +32,10 @@ def table_of(smiles: list[str]) -> pa.Table:
 
 
 def run(smiles: list[str], root: Path, weights: Path | None = None, **changes: Any) -> EncodeResult:
-    settings = {"device": "cpu", "encoder_workers": 1, "weights": weights and str(weights)}
+    settings = {
+        "device": "cpu", "precision": "fp32", "encoder_workers": 1,
+        "weights": weights and str(weights),
+    }  # fmt: skip
     return encode(table_of(smiles), EncoderSettings(cache_root=str(root), **(settings | changes)))
 
 
@@ -79,7 +82,7 @@ def other_weights(tmp_path_factory, small_weights) -> Path:
 
 def test_stored_features_are_the_encoders_own(root, small_weights, known):
     result = run(known, root, small_weights)
-    encoder = load_encoder("unimol", weights=str(small_weights), device="cpu")
+    encoder = load_encoder("unimol", weights=str(small_weights), device="cpu", precision="fp32")
     expected = encoder.encode_smiles([canonicalize(s) for s in known])
     assert expected.std(axis=0).max() > 0.01  # molecules differ, so a mix-up would show
     np.testing.assert_allclose(values(result, known), expected, rtol=0, atol=1e-5)
@@ -103,7 +106,7 @@ def test_only_new_molecules_are_embedded_and_encoded(root, small_weights, known,
         assert rows_in(now.keys() - old.keys()) == 5
         assert all(now[path] == state for path, state in old.items())
     np.testing.assert_array_equal(values(result, known), old_values)
-    encoder = load_encoder("unimol", weights=str(small_weights), device="cpu")
+    encoder = load_encoder("unimol", weights=str(small_weights), device="cpu", precision="fp32")
     expected = encoder.encode_smiles([canonicalize(s) for s in new])
     np.testing.assert_allclose(values(result, new), expected, rtol=0, atol=1e-5)
 
@@ -126,7 +129,7 @@ def test_other_weights_of_the_same_name_encode_anew_from_stored_conformers(
     root, small_weights, other_weights, known
 ):
     assert check_encoded_anew(root, known, small_weights, weights=other_weights) == 0
-    encoder = load_encoder("unimol", weights=str(other_weights), device="cpu")
+    encoder = load_encoder("unimol", weights=str(other_weights), device="cpu", precision="fp32")
     expected = encoder.encode_smiles([canonicalize(s) for s in known])
     stored = values(run(known, root, other_weights), known)
     np.testing.assert_allclose(stored, expected, rtol=0, atol=1e-5)

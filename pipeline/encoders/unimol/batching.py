@@ -3,36 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from pipeline.encoders.unimol.model import UniMolConfig
 from pipeline.encoders.unimol.tokens import TokenizedMolecule
 
-# Bytes that one padded pair of tokens takes at the peak of the forward in fp32: the
-# Gaussian features (128 channels, three copies) and the 64-head pair tensor (four copies).
-BYTES_PER_PAIR = 4 * (3 * 128 + 4 * 64)
-CPU_MAX_PAIRS = 16_000  # about 20 drug-like molecules: their tensors stay near the caches
-GPU_MEMORY_SHARE = 0.5
+# On a CPU a batch shall stay near the caches; more molecules at once gain nothing.
+CPU_TOKENS, CPU_PAIRS, CPU_ENOUGH = 2_048, 16_000, 192
+GPU_ENOUGH = 1_024  # padded tokens below which a GPU mostly waits for the next kernel's start
+GPU_MEMORY_SHARE = 0.8
+MOST_PADDING = 0.04  # share of a batch's tokens
 
 
-def max_pairs_for(device: torch.device) -> int:
-    """Padded pairs (Σ N²) that one batch may hold on a device, from its free memory."""
+@dataclass(frozen=True)
+class Budget:
+    """What one forward pass may hold.
+
+    Attributes
+    ----------
+    molecules : molecules at most.
+    tokens, pairs : padded tokens (molecules × longest) and padded pairs (molecules × longest²)
+        at most; a single molecule above them still gets a batch of its own.
+    enough_tokens : padded tokens from which a batch must keep to its share of padding.
+    """
+
+    molecules: int
+    tokens: int
+    pairs: int
+    enough_tokens: int
+
+    def halved(self) -> Budget:
+        """Half of it in molecules, tokens and pairs, for a device that ran out of memory."""
+        return replace(
+            self,
+            molecules=max(1, self.molecules // 2),
+            tokens=max(1, self.tokens // 2),
+            pairs=max(1, self.pairs // 2),
+        )
+
+
+def budget_for(
+    device: torch.device, molecules: int, config: UniMolConfig, dtype: torch.dtype,
+    memory_share: float = 1.0,
+) -> Budget:  # fmt: skip
+    """The budget of a device: on a GPU from its free memory, on a CPU from its caches.
+
+    Parameters
+    ----------
+    molecules : upper bound on molecules.
+    memory_share : part of the GPU's free memory that this process may take.
+    """
     if device.type != "cuda":
-        return CPU_MAX_PAIRS
+        return Budget(molecules, CPU_TOKENS, CPU_PAIRS, CPU_ENOUGH)
     free_bytes, _ = torch.cuda.mem_get_info(device)
-    return max(CPU_MAX_PAIRS, int(GPU_MEMORY_SHARE * free_bytes / BYTES_PER_PAIR))
+    half = GPU_MEMORY_SHARE * memory_share * free_bytes / 2
+    size = dtype.itemsize
+    # At the peak of a layer: x in float32 and its norm; q, k, v and their mix; both sides of GELU.
+    token_bytes = (4 + 6 * size) * config.width + 2 * size * config.ffn_width
+    return Budget(molecules, int(half / token_bytes), int(half / (config.heads * size)), GPU_ENOUGH)
 
 
-def plan_batches(lengths: Sequence[int], *, max_molecules: int, max_pairs: int) -> list[np.ndarray]:
-    """Group molecules by length so that no batch exceeds a count or a padded size.
+def plan_batches(lengths: Sequence[int], budget: Budget) -> list[np.ndarray]:
+    """Group molecules by length so that no batch exceeds the budget and padding stays small.
 
     Parameters
     ----------
     lengths : tokens of each molecule, [CLS] and [SEP] included.
-    max_molecules : upper bound on molecules in a batch.
-    max_pairs : upper bound on molecules × (longest length)²; a single molecule above it
-        still gets a batch of its own.
 
     Returns
     -------
@@ -40,12 +79,17 @@ def plan_batches(lengths: Sequence[int], *, max_molecules: int, max_pairs: int) 
         Indices into `lengths`; each index appears once, long molecules come first.
     """
     order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    falling = np.asarray(lengths, dtype=np.int64)[order]
     batches, start = [], 0
     while start < len(order):
-        longest = int(lengths[order[start]])
-        count = min(max_molecules, max(1, max_pairs // (longest * longest)))
-        batches.append(order[start : start + count])
-        start += count
+        longest = int(falling[start])
+        most = max(1, min(budget.molecules, budget.tokens // longest, budget.pairs // longest**2))
+        padded = longest * np.arange(1, len(falling[start : start + most]) + 1)
+        padding = 1 - np.cumsum(falling[start : start + most]) / padded
+        # Shorter and shorter molecules follow, so the share of padding only grows.
+        fitting = int(np.sum((padding <= MOST_PADDING) | (padded <= budget.enough_tokens)))
+        batches.append(order[start : start + max(1, fitting)])
+        start += max(1, fitting)
     return batches
 
 

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from pipeline.encoders.unimol.batching import max_pairs_for, pad_batch, plan_batches
+from pipeline.encoders.unimol.batching import Budget, budget_for, pad_batch, plan_batches
+from pipeline.encoders.unimol.engine import build_engine
+from pipeline.encoders.unimol.kernels_cpu import multiplies_natively
 from pipeline.encoders.unimol.tokens import DEFAULT_MAX_ATOMS, TokenizedMolecule, tokenize
 from pipeline.encoders.unimol.weights import load_model, read_weights, resolve_weights
 from pipeline.errors import RowRejected
 
+log = logging.getLogger(__name__)
+
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-CODE_VERSION = 1  # raise it when the same input would give other features
+CODE_VERSION = 2  # raise it when the same input would give other features
+
+
+def default_precision(device: str) -> str:
+    """bf16 on GPUs and on CPUs with units for it, else fp32."""
+    native = not device.startswith("cpu") or multiplies_natively(torch.bfloat16)
+    return "bf16" if native else "fp32"
 
 
 class UniMolEncoder:
@@ -24,10 +37,12 @@ class UniMolEncoder:
     ----------
     weights : see `pipeline.encoders.unimol.weights.resolve_weights`.
     device : a torch device, or "auto" for a GPU if there is one.
-    precision : dtype of the matrix products: fp32, bf16 or fp16.
+    precision : dtype of the matrix products: fp32, bf16, fp16, or "auto" (see
+        `default_precision`); softmax, norms and the residual stream are float32.
     encoding_batch_size : upper bound on molecules in one forward pass.
-    max_pairs : upper bound on padded pairs (molecules × longest²) in one forward pass;
-        None takes it from the device's free memory.
+    budget : what one forward pass may hold; None takes it from the device's free memory.
+        It halves when the device runs out of memory.
+    memory_share : part of the device's free memory that this encoder may take.
     max_atoms : larger molecules are cropped to a seeded random subset of atoms.
     token_order : see `pipeline.encoders.unimol.weights.load_model`.
     """
@@ -39,24 +54,37 @@ class UniMolEncoder:
         self,
         weights: str | None = None,
         device: str = "auto",
-        precision: str = "fp32",
+        precision: str = "auto",
         encoding_batch_size: int = 256,
-        max_pairs: int | None = None,
+        budget: Budget | None = None,
+        memory_share: float = 1.0,
         max_atoms: int = DEFAULT_MAX_ATOMS,
         token_order: str = "auto",
     ):
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        if precision == "auto":
+            precision = default_precision(device)
+        if precision not in PRECISIONS:
+            raise ValueError(
+                f"precision is {precision!r}, expected auto or one of {', '.join(PRECISIONS)}"
+            )
         self.device = torch.device(device)
         self.weights = resolve_weights(weights)
         model, self.vocabulary = load_model(self.weights, token_order)
-        self.model = model.set_precision(PRECISIONS[precision]).to(self.device)
         self.dim = model.config.width
-        self.encoding_batch_size = encoding_batch_size
-        self.max_pairs = max_pairs or max_pairs_for(self.device)
+        dtype = PRECISIONS[precision]
+        self.forward = build_engine(model, dtype, self.device)
+        self.budget = budget or budget_for(
+            self.device, encoding_batch_size, model.config, dtype, memory_share
+        )
         self.max_atoms = max_atoms
+        self._tokens = self._padding = 0
+
+    @property
+    def padding_share(self) -> float:
+        """Share of padding in the tokens that this encoder has computed so far."""
+        return self._padding / max(1, self._tokens)
 
     @staticmethod
     def identity(
@@ -149,17 +177,68 @@ class UniMolEncoder:
             max_atoms=self.max_atoms,
         )
 
-    @torch.inference_mode()
     def encode_prepared(self, molecules: Sequence[TokenizedMolecule]) -> np.ndarray:
-        """Features (n, dim) float32 of tokenized molecules, batched by length, in order."""
+        """Features (n, dim) float32 of tokenized molecules, batched by length, in order.
+
+        Where the device runs out of memory, the budget halves and the same molecules are tried
+        again.
+
+        Raises
+        ------
+        MemoryError
+            If the device cannot hold even one of the molecules.
+        """
+        lengths = np.array([len(m.tokens) for m in molecules], dtype=np.int64)
+        batches = deque(plan_batches(lengths, self.budget))
+        made = []
+        while batches:
+            rows = batches.popleft()
+            try:
+                made.append((rows, self._run([molecules[i] for i in rows])))
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self._halve_budget(len(rows), int(lengths[rows].max()))
+                left = np.concatenate([rows, *batches])
+                batches = deque(left[batch] for batch in plan_batches(lengths[left], self.budget))
         features = np.empty((len(molecules), self.dim), dtype=np.float32)
-        batches = plan_batches(
-            [len(m.tokens) for m in molecules],
-            max_molecules=self.encoding_batch_size,
-            max_pairs=self.max_pairs,
-        )
-        for rows in batches:
-            tokens, coords = pad_batch([molecules[i] for i in rows], self.vocabulary.pad)
-            output = self.model(tokens.to(self.device), coords.to(self.device))
-            features[rows] = output.float().cpu().numpy()
+        for rows, output in made:  # only here does a GPU have to be waited for
+            features[rows] = output.cpu().numpy()
         return features
+
+    def _run(self, molecules: Sequence[TokenizedMolecule]) -> Tensor:
+        """Features of one batch, on the device; a GPU may still be computing them."""
+        tokens, coords = pad_batch(molecules, self.vocabulary.pad)
+        if self.device.type == "cuda":
+            tokens, coords = tokens.pin_memory(), coords.pin_memory()
+        output = self.forward(
+            tokens.to(self.device, non_blocking=True), coords.to(self.device, non_blocking=True)
+        )
+        self._tokens += tokens.numel()
+        self._padding += int((tokens == self.vocabulary.pad).sum())
+        return output
+
+    def _halve_budget(self, molecules: int, longest: int) -> None:
+        if molecules == 1:
+            raise MemoryError(
+                f"{self.device} has no room for one molecule of {longest} tokens; free memory on "
+                "it, or use another --device"
+            )
+        # From what was tried, which may be far below a budget that never bound.
+        tried = Budget(molecules, molecules * longest, molecules * longest**2, 0).halved()
+        self.budget = Budget(
+            min(self.budget.molecules, tried.molecules), min(self.budget.tokens, tried.tokens),
+            min(self.budget.pairs, tried.pairs), self.budget.enough_tokens,
+        )  # fmt: skip
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        log.warning(
+            "%s ran out of memory on %s molecules of up to %s tokens; going on with at most "
+            "%s tokens and %s pairs in a batch",
+            self.device, molecules, longest, self.budget.tokens, self.budget.pairs,
+        )  # fmt: skip
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether it is torch's error for a GPU, or the one of its allocator on a CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

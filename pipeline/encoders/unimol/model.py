@@ -1,15 +1,13 @@
-"""Uni-Mol v1, the molecule model (Zhou et al., ICLR 2023), forward pass only.
+"""Uni-Mol v1, the molecule model (Zhou et al., ICLR 2023), forward pass only, written plainly.
+
+This is the reference; `pipeline.encoders.unimol.engine` computes the same and is what runs.
 
 Shapes: B molecules, N tokens (longest of the batch), D width, H heads, K head width,
-Q queries, G Gaussian channels. Parameter names are those of the published checkpoints.
-
-Matrix products run in the model's dtype (`UniMol.set_precision`); softmax, norms, the pair
-representation and the residual stream stay in float32.
+G Gaussian channels. Parameter names are those of the published checkpoints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,14 +28,6 @@ class UniMolConfig:
     heads: int = 64
     gaussians: int = 128
     vocabulary: int = 31
-
-
-class Linear(nn.Linear):
-    """A linear layer whose product runs in the dtype of its weight and returns float32."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Product and bias in float32."""
-        return super().forward(x.to(self.weight.dtype)).float()
 
 
 class GaussianFeatures(nn.Module):
@@ -64,8 +54,8 @@ class PairProjection(nn.Module):
 
     def __init__(self, config: UniMolConfig):
         super().__init__()
-        self.linear1 = Linear(config.gaussians, config.gaussians)
-        self.linear2 = Linear(config.gaussians, config.heads)
+        self.linear1 = nn.Linear(config.gaussians, config.gaussians)
+        self.linear2 = nn.Linear(config.gaussians, config.heads)
 
     def forward(self, gaussians_BNNG: Tensor) -> Tensor:
         """(B, N, N, G) channels to a bias (B, H, N, N)."""
@@ -79,36 +69,18 @@ class PairAttention(nn.Module):
     def __init__(self, config: UniMolConfig):
         super().__init__()
         self.heads = config.heads
-        self.in_proj = Linear(config.width, 3 * config.width)
-        self.out_proj = Linear(config.width, config.width)
+        self.in_proj = nn.Linear(config.width, 3 * config.width)
+        self.out_proj = nn.Linear(config.width, config.width)
 
     def forward(self, x_BND: Tensor, pair_BHNN: Tensor) -> tuple[Tensor, Tensor]:
         """Update of x (B, N, D), and the pair representation with the logits added."""
-        q_BHNK, k_BHNK, v_BHNK = self._heads(x_BND, self.in_proj.weight, self.in_proj.bias, 3)
-        return self._attend(q_BHNK, k_BHNK, v_BHNK, pair_BHNN)
-
-    def cls_only(self, x_BND: Tensor, pair_BHNN: Tensor) -> Tensor:
-        """What `forward` gives for the [CLS] token, (B, 1, D), without the other queries."""
-        D, weight, bias = x_BND.shape[-1], self.in_proj.weight, self.in_proj.bias
-        (q_BH1K,) = self._heads(x_BND[:, :1], weight[:D], bias[:D], 1)
-        k_BHNK, v_BHNK = self._heads(x_BND, weight[D:], bias[D:], 2)
-        return self._attend(q_BH1K, k_BHNK, v_BHNK, pair_BHNN[:, :, :1])[0]
-
-    def _heads(self, x_BND: Tensor, weight: Tensor, bias: Tensor, parts: int) -> Sequence[Tensor]:
         B, N, D = x_BND.shape
-        packed = F.linear(x_BND.to(weight.dtype), weight, bias)
-        return (
-            packed.view(B, N, parts, self.heads, D // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
-        )
-
-    def _attend(
-        self, q_BHQK: Tensor, k_BHNK: Tensor, v_BHNK: Tensor, pair_BHQN: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        B, H, Q, K = q_BHQK.shape
-        pair_BHQN = pair_BHQN + (q_BHQK * K**-0.5) @ k_BHNK.transpose(-1, -2)
-        weights_BHQN = pair_BHQN.softmax(dim=-1).to(v_BHNK.dtype)
-        out_BQD = (weights_BHQN @ v_BHNK).transpose(1, 2).reshape(B, Q, H * K)
-        return self.out_proj(out_BQD), pair_BHQN
+        packed = self.in_proj(x_BND).view(B, N, 3, self.heads, D // self.heads)
+        q_BHNK, k_BHNK, v_BHNK = packed.permute(2, 0, 3, 1, 4)
+        scale = (D // self.heads) ** -0.5
+        pair_BHNN = pair_BHNN + (q_BHNK * scale) @ k_BHNK.transpose(-1, -2)
+        out_BND = (pair_BHNN.softmax(dim=-1) @ v_BHNK).transpose(1, 2).reshape(B, N, D)
+        return self.out_proj(out_BND), pair_BHNN
 
 
 class Layer(nn.Module):
@@ -118,22 +90,15 @@ class Layer(nn.Module):
         super().__init__()
         self.self_attn = PairAttention(config)
         self.self_attn_layer_norm = nn.LayerNorm(config.width)
-        self.fc1 = Linear(config.width, config.ffn_width)
-        self.fc2 = Linear(config.ffn_width, config.width)
+        self.fc1 = nn.Linear(config.width, config.ffn_width)
+        self.fc2 = nn.Linear(config.ffn_width, config.width)
         self.final_layer_norm = nn.LayerNorm(config.width)
 
     def forward(self, x_BND: Tensor, pair_BHNN: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, N, D) and pair (B, H, N, N) after this layer."""
         update_BND, pair_BHNN = self.self_attn(self.self_attn_layer_norm(x_BND), pair_BHNN)
-        return self._feed_forward(x_BND + update_BND), pair_BHNN
-
-    def cls_only(self, x_BND: Tensor, pair_BHNN: Tensor) -> Tensor:
-        """The [CLS] row (B, 1, D) of `forward`: all that the last layer has to give."""
-        update_B1D = self.self_attn.cls_only(self.self_attn_layer_norm(x_BND), pair_BHNN)
-        return self._feed_forward(x_BND[:, :1] + update_B1D)
-
-    def _feed_forward(self, x_BND: Tensor) -> Tensor:
-        return x_BND + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x_BND))))
+        x_BND = x_BND + update_BND
+        return x_BND + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x_BND)))), pair_BHNN
 
 
 class Transformer(nn.Module):
@@ -157,13 +122,6 @@ class UniMol(nn.Module):
         self.gbf_proj = PairProjection(config)
         self.encoder = Transformer(config)
 
-    def set_precision(self, dtype: torch.dtype) -> UniMol:
-        """Hold the weights of the matrix products in `dtype`; everything else in float32."""
-        for module in self.modules():
-            if isinstance(module, Linear):
-                module.to(dtype)
-        return self
-
     def embed(self, tokens_BN: Tensor, coords_BN3: Tensor) -> tuple[Tensor, Tensor]:
         """What enters layer 0: x (B, N, D) and pair (B, H, N, N), −inf at padded keys."""
         padded_BN = tokens_BN.eq(self.pad)
@@ -179,10 +137,9 @@ class UniMol(nn.Module):
     def forward(self, tokens_BN: Tensor, coords_BN3: Tensor) -> Tensor:
         """Features (B, D) float32: the [CLS] row after the final layer norm."""
         x_BND, pair_BHNN = self.embed(tokens_BN, coords_BN3)
-        *layers, last = self.encoder.layers
-        for layer in layers:
+        for layer in self.encoder.layers:
             x_BND, pair_BHNN = layer(x_BND, pair_BHNN)
-        return self.encoder.final_layer_norm(last.cls_only(x_BND, pair_BHNN)[:, 0])
+        return self.encoder.final_layer_norm(x_BND[:, 0])
 
 
 def initialize(model: UniMol, seed: int) -> UniMol:
