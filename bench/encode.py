@@ -1,9 +1,11 @@
-"""Encoding MOSES molecules end to end: MolSieve against unimol_tools' UniMolRepr.
+"""Encoding MOSES molecules: MolSieve against unimol_tools, end to end and stage by stage.
 
-Same molecules, same random weights of the published shape, same machine, runs taking turns.
-MolSieve's time spans reading the file to features in the store, with the start of worker
-processes and the loading of the model but without the start of Ray; unimol_tools' time spans
-its import to its features. `make bench` writes encode.md.
+Same molecules, same random weights of the published shape, same machine, each side in processes
+of its own, taking turns. `make bench` writes encode.md.
+
+End to end, MolSieve's time spans reading the file to features in the store, with the start of
+worker processes and the loading of the model but without the start of Ray; unimol_tools' time
+spans its import to its features.
 """
 
 from __future__ import annotations
@@ -15,16 +17,21 @@ import importlib.util
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 HERE = Path(__file__).parent
-PLAIN_LOOP = 200  # molecules of the measurements on one core
+FORWARD = 400  # molecules of the forward passes alone
+STAGES = 200  # molecules of the stages on one core
+BATCH = 32  # unimol_tools' default
 
 
 def moses(count: int) -> list[str]:
@@ -40,138 +47,275 @@ def moses(count: int) -> list[str]:
     return [canonicalize(smiles) for smiles in rows]
 
 
-def run_unimol_tools(folder: Path) -> None:
-    """Child process: time UniMolRepr over the molecules in the folder."""
-    smiles = (folder / "moses.smi").read_text().split()
+def seconds_of(work: Callable[[], Any]) -> float:
+    """Wall-clock seconds of a call."""
     started = time.perf_counter()
-    from tests.reference import unimol_tools_features
-
-    features = unimol_tools_features(folder / "unimol_tools.pt", smiles)
-    seconds = time.perf_counter() - started
-    np.save(folder / "unimol_tools.npy", features)
-    print(json.dumps({"seconds": seconds}))
+    work()
+    return time.perf_counter() - started
 
 
-def run_molsieve(folder: Path) -> None:
-    """Child process: time `run_encoding` over the molecules in the folder, cold store."""
+def unimol_tools_end_to_end(folder: Path) -> dict[str, Any]:
+    """UniMolRepr over all molecules, its import included."""
+    smiles = read_smiles(folder)
+
+    def work() -> None:
+        from tests.reference import unimol_tools_features
+
+        np.save(folder / "theirs.npy", unimol_tools_features(folder / "unimol_tools.pt", smiles))
+
+    return {"seconds": seconds_of(work)}
+
+
+def molsieve_end_to_end(folder: Path, precision: str, count: int) -> dict[str, Any]:
+    """`run_encoding` with a cold store, then with the conformers stored."""
     from pipeline.cluster import start_ray
     from pipeline.config import EncodeSettings
     from pipeline.experiment import run_encoding
     from pipeline.molecules import molecule_key
     from pipeline.tables import Tables
 
+    smiles = read_smiles(folder)[:count]
     with tempfile.TemporaryDirectory() as output:
+        (Path(output) / "some.smi").write_text("\n".join(smiles) + "\n")
         settings = EncodeSettings(
-            data_file=str(folder / "moses.smi"),
+            data_file=f"{output}/some.smi",
             weights=str(folder / "official.pt"),
             cache_root=f"{output}/store",
             output_dir=output,
+            precision=precision,
         )
         start_ray()
-        started = time.perf_counter()
-        summary = run_encoding(settings)
-        seconds = time.perf_counter() - started
-        keys = [molecule_key(s) for s in (folder / "moses.smi").read_text().split()]
-        np.save(folder / "molsieve.npy", Tables.of(settings).features.read_features(keys))
-    print(json.dumps({"seconds": seconds, "encoded": summary["encoded"]}))
+        cold = seconds_of(lambda: run_encoding(settings))
+        keys = [molecule_key(s) for s in smiles]
+        features = Tables.of(settings).features.read_features(keys)
+        np.save(folder / f"ours_{precision}.npy", features)
+        shutil.rmtree(f"{output}/store/features")
+        return {"seconds": cold, "stored": seconds_of(lambda: run_encoding(settings))}
 
 
-def plain_loops(folder: Path) -> dict[str, float]:
-    """Milliseconds a molecule on one core: conformers alone, and the forward alone."""
+def forward_alone(folder: Path, threads: int) -> dict[str, float]:
+    """Molecules a second of each forward pass on the same conformers and threads."""
     import torch
+    from rdkit import Chem
+
+    torch.set_num_threads(threads)
+    from unimol_tools import UniMolRepr
+    from unimol_tools.data.conformer import coords2unimol
 
     from pipeline.conformers import embed
     from pipeline.encoders import load_encoder
+    from pipeline.encoders.unimol.checkpoints import load_model
+    from pipeline.encoders.unimol.encoder import default_precision
+    from pipeline.encoders.unimol.weights import resolve_weights
+
+    made = [(c.atoms, c.coords) for c in map(embed, read_smiles(folder)[:FORWARD])]
+    symbol = Chem.GetPeriodicTable().GetElementSymbol
+    tool = UniMolRepr(
+        use_cuda=False, batch_size=BATCH, pretrained_model_path=str(folder / "unimol_tools.pt"),
+        pretrained_dict_path=str(folder / "dict.txt"),
+    ).model.eval()  # fmt: skip
+    inputs = [
+        coords2unimol([symbol(int(a)) for a in atoms], xyz, tool.dictionary) for atoms, xyz in made
+    ]
+    collated = [
+        tool.batch_collate_fn([(x, 0) for x in inputs[start : start + BATCH]])[0]
+        for start in range(0, len(inputs), BATCH)
+    ]
+
+    @torch.inference_mode()
+    def theirs() -> None:
+        for batch in collated:
+            tool(**batch, return_repr=True)
+
+    weights = str(folder / "official.pt")
+    runs: dict[str, Callable[[], Any]] = {"unimol_tools, fp32, batches ready": theirs}
+    reference = load_encoder("unimol", weights=weights, device="cpu", precision="fp32")
+    model = load_model(resolve_weights(weights))[0]
+    reference.forward = torch.inference_mode()(model)
+    runs["plain model, fp32"] = lambda: reference.encode_conformers(made)
+    for precision in dict.fromkeys(("fp32", default_precision("cpu"))):
+        encoder = load_encoder("unimol", weights=weights, device="cpu", precision=precision)
+        runs[f"engine, {precision}"] = lambda e=encoder: e.encode_conformers(made)
+    for run in runs.values():
+        run()
+    times = {name: [] for name in runs}
+    for _ in range(2):
+        for name, run in runs.items():
+            times[name].append(seconds_of(run))
+    return {name: FORWARD / min(taken) for name, taken in times.items()}
+
+
+def stages_alone(folder: Path, precision: str) -> dict[str, float]:
+    """Milliseconds a molecule on one core of each stage, and of RDKit's part of the first."""
+    import torch
+    from rdkit import Chem
+    from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+
+    from pipeline.conformers import DEFAULT_SEED, IsolatedEmbedder
+    from pipeline.encoders import load_encoder
 
     torch.set_num_threads(1)
-    smiles = (folder / "moses.smi").read_text().split()[:PLAIN_LOOP]
-    started = time.perf_counter()
-    made = [embed(s) for s in smiles]
-    conformers = time.perf_counter() - started
-    encoder = load_encoder("unimol", weights=str(folder / "official.pt"), device="cpu")
-    inputs = [(c.atoms, c.coords) for c in made]
-    encoder.encode_conformers(inputs[:32])
-    started = time.perf_counter()
-    encoder.encode_conformers(inputs)
-    forward = time.perf_counter() - started
-    return {"conformers": 1e3 * conformers / PLAIN_LOOP, "forward": 1e3 * forward / PLAIN_LOOP}
+    smiles = read_smiles(folder)[:STAGES]
+    graphs = [Chem.AddHs(Chem.MolFromSmiles(s)) for s in smiles]
+
+    def rdkit_alone() -> None:
+        for graph in graphs:
+            molecule = Chem.Mol(graph)
+            rdDistGeom.EmbedMolecule(molecule, randomSeed=DEFAULT_SEED)
+            rdForceFieldHelpers.MMFFOptimizeMolecule(molecule)
+
+    embedder = IsolatedEmbedder(seed=DEFAULT_SEED, hydrogens=False, limit_seconds=60)
+    made = [(c.atoms, c.coords) for c in map(embedder.embed, smiles)]
+    encoder = load_encoder(
+        "unimol", weights=str(folder / "official.pt"), device="cpu", precision=precision
+    )
+    encoder.encode_conformers(made)
+    works = {
+        "rdkit": rdkit_alone,
+        "conformers": lambda: [embedder.embed(s) for s in smiles],
+        "forward": lambda: encoder.encode_conformers(made),
+    }
+    times = [{name: seconds_of(work) for name, work in works.items()} for _ in range(2)]
+    return {name: 1e3 * min(t[name] for t in times) / STAGES for name in works}
 
 
-def _child(side: str, folder: Path) -> float:
-    command = [sys.executable, "-m", "bench.encode", "--side", side, "--folder", str(folder)]
+def read_smiles(folder: Path) -> list[str]:
+    """The molecules of this run."""
+    return (folder / "moses.smi").read_text().split()
+
+
+SIDES = {
+    "unimol_tools": unimol_tools_end_to_end,
+    "molsieve": molsieve_end_to_end,
+    "forward": forward_alone,
+    "stages": stages_alone,
+}
+
+
+def child(side: str, folder: Path, *arguments: str | int) -> dict[str, Any]:
+    """One side's figures, from a process of its own."""
+    words = [side, str(folder), *map(str, arguments)]
+    command = [sys.executable, "-m", "bench.encode", "--side", *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent)
     if done.returncode:
         raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])["seconds"]
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    print(side, *arguments, found, flush=True)
+    return found
 
 
-def _cpu_name() -> str:
-    names = [
-        line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    return names[0].split(":")[1].strip() if names else platform.processor()
+def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Largest relative difference of a molecule's feature."""
+    return float((np.linalg.norm(ours - theirs, axis=1) / np.linalg.norm(theirs, axis=1)).max())
+
+
+def cpu_name() -> str:
+    """The processor, and the units for bf16 that it has."""
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = [line.split(":")[1].strip() for line in text.splitlines() if "model name" in line]
+    units = [unit for unit in ("avx512_bf16", "amx_bf16") if f" {unit}" in text]
+    return f"{names[0] if names else platform.processor()} ({', '.join(units) or 'no bf16 units'})"
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table."""
+    return ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
 
 
 def main() -> None:
-    """Measure both sides in turn and write encode.md."""
+    """Measure every side in turn and write encode.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--molecules", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--side", choices=["unimol_tools", "molsieve"], help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--side", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    sides = {"unimol_tools": run_unimol_tools, "molsieve": run_molsieve}
     if arguments.side:
-        sides[arguments.side](arguments.folder)
+        side, folder, *rest = arguments.side
+        values = [int(word) if word.isdigit() else word for word in rest]
+        print(json.dumps(SIDES[side](Path(folder), *values)))
         return
 
     import torch
 
+    from pipeline.encoders.unimol.encoder import default_precision
     from tests.reference import write_checkpoints
 
+    total, few, cores = arguments.molecules, arguments.molecules // 4, os.cpu_count()
+    default = default_precision("cpu")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_checkpoints(folder)
-        (folder / "moses.smi").write_text("\n".join(moses(arguments.molecules)) + "\n")
-        seconds: dict[str, list[float]] = {side: [] for side in sides}
+        (folder / "moses.smi").write_text("\n".join(moses(total)) + "\n")
+        theirs, ours = [], []
         for _ in range(arguments.repeats):
-            for side in sides:
-                seconds[side].append(_child(side, folder))
-                print(f"{side}: {seconds[side][-1]:.1f} s", flush=True)
-        ours, theirs = (np.load(folder / f"{side}.npy") for side in ("molsieve", "unimol_tools"))
-        error = (np.linalg.norm(ours - theirs, axis=1) / np.linalg.norm(theirs, axis=1)).max()
-        loops = plain_loops(folder)
+            theirs.append(child("unimol_tools", folder)["seconds"])
+            ours.append(child("molsieve", folder, default, total))
+        ours_file, theirs_file = (folder / f"{n}.npy" for n in (f"ours_{default}", "theirs"))
+        error = relative_error(np.load(ours_file), np.load(theirs_file))
+        part = child("molsieve", folder, default, few)
+        forward = child("forward", folder, cores)
+        stage = child("stages", folder, default)
 
-    best = {side: min(times) for side, times in seconds.items()}
-    rate = {side: arguments.molecules / best[side] for side in sides}
-    cores = os.cpu_count()
-    floor = arguments.molecules * sum(loops.values()) / 1e3 / cores
+    cold, stored = (min(run[key] for run in ours) for key in ("seconds", "stored"))
+    tool = min(theirs)
+    tool_forward = forward["unimol_tools, fp32, batches ready"]
+    loop = (stage["conformers"] + stage["forward"]) / 1e3
+    steady = (cold - part["seconds"]) * cores / (total - few)
+    end_to_end = [
+        ["unimol_tools UniMolRepr, fp32", tool, theirs],
+        [f"MolSieve, {default}, cold store", cold, [run["seconds"] for run in ours]],
+        [f"MolSieve, {default}, conformers stored", stored, [run["stored"] for run in ours]],
+    ]
     lines = [
-        "# Encoding MOSES molecules end to end",
+        "# Encoding MOSES molecules",
         "",
-        f"`make bench` on {cores} cores of {_cpu_name()}, torch {torch.__version__}, fp32, "
-        f"{arguments.molecules:,} molecules of MOSES' scaffold test set, random weights of the "
-        f"published shape, best of {arguments.repeats} runs taking turns.",
+        f"`make bench` on {cores} cores of {cpu_name()}, torch {torch.__version__}, the first "
+        f"{total:,} molecules of MOSES' scaffold test set, random weights of the published shape, "
+        f"best of {arguments.repeats} runs taking turns.",
         "",
-        "| | seconds | molecules/s | all runs, s |",
-        "| --- | --- | --- | --- |",
-        *(
-            f"| {side} | {best[side]:.1f} | {rate[side]:.1f} | "
-            f"{', '.join(f'{t:.1f}' for t in seconds[side])} |"
-            for side in sides
+        "## End to end",
+        "",
+        *markdown(
+            ("", "seconds", "molecules/s", "times unimol_tools", "all runs, s"),
+            [
+                [what, f"{best:.1f}", f"{total / best:.1f}", f"{tool / best:.2f}",
+                 ", ".join(f"{t:.1f}" for t in runs)]
+                for what, best, runs in end_to_end
+            ],
+        ),  # fmt: skip
+        "",
+        f"Largest relative difference of a molecule's feature to unimol_tools': {error:.1e}. With "
+        f"conformers stored, {total / stored / tool_forward:.2f} times unimol_tools' forward "
+        "alone, start of the workers included.",
+        "",
+        f"## Forward pass alone, {FORWARD} molecules, {cores} threads",
+        "",
+        *markdown(
+            ("", "molecules/s", "times unimol_tools"),
+            [[k, f"{v:.1f}", f"{v / tool_forward:.2f}"] for k, v in forward.items()],
         ),
         "",
-        f"Ratio: **{best['unimol_tools'] / best['molsieve']:.2f}** times unimol_tools. "
-        f"Largest relative difference of a molecule's feature: {error:.1e}.",
+        f"## Where the time goes, one core, {STAGES} molecules",
         "",
-        "What bounds it: on one core a molecule takes "
-        f"{loops['conformers']:.1f} ms for its conformer (RDKit) and {loops['forward']:.1f} ms "
-        f"for the forward pass, so {cores} cores cannot need less than {floor:.1f} s; the run "
-        f"reaches {100 * floor / best['molsieve']:.0f} % of that. The rest is the start of "
-        "worker processes (each imports its libraries, encoders load the weights) and the tail, "
-        "when the last batches are encoded and no conformers are left to make.",
+        *markdown(
+            ("stage", "ms a molecule"),
+            [
+                ["RDKit's embedding and MMFF alone", f"{stage['rdkit']:.2f}"],
+                ["conformer stage", f"{stage['conformers']:.2f} "
+                 f"({stage['conformers'] / stage['rdkit']:.3f} times RDKit alone)"],
+                [f"forward pass, {default}", f"{stage['forward']:.2f}"],
+                ["both in a plain loop", f"{1e3 * loop:.2f}"],
+                [f"the Ray flow, from {few:,} to {total:,} molecules", f"{1e3 * steady:.2f} "
+                 f"({100 * (steady / loop - 1):+.1f} %)"],
+            ],
+        ),
         "",
-    ]
+        f"The plain loop's cost is the floor: {total * loop / cores:.1f} s for {total:,} molecules "
+        f"on {cores} cores, of which the cold run reaches {100 * total * loop / cores / cold:.0f} "
+        f"%. What a run costs besides its molecules, {cold - steady * total / cores:.1f} s, is the "
+        "start of worker processes, which import their libraries and load the weights.",
+        "",
+    ]  # fmt: skip
     (HERE / "encode.md").write_text("\n".join(lines))
     print("\n".join(lines))
 

@@ -78,8 +78,13 @@ def device_of(setting: str) -> str:
     return "cuda" if has_gpu and setting != "cpu" else "cpu"
 
 
-def with_precision(settings: E) -> E:
-    """The settings with `precision` decided, which then holds wherever they are used again."""
+def settled(settings: E) -> E:
+    """The settings with what depends on this machine decided, so that it holds everywhere.
+
+    That is the precision, and the path of the weights, which workers in other folders read.
+    """
+    if settings.weights and os.path.isfile(settings.weights):
+        settings = replace(settings, weights=os.path.abspath(settings.weights))
     if settings.precision != "auto":
         return settings
     from pipeline.encoders.unimol.encoder import default_precision  # torch is slow to import

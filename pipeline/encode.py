@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import ray.data
 
 from pipeline import telemetry
-from pipeline.cluster import cluster_cores, encoder_pool, with_precision
+from pipeline.cluster import cluster_cores, encoder_pool, settled
 from pipeline.config import EncoderSettings
 from pipeline.encode_steps import EncodeBatch, make_conformers, read_conformers
 from pipeline.store import Index, KeyedTable, new_run_stamp
@@ -26,7 +26,7 @@ from pipeline.tables import OUTCOMES, REJECTIONS, TO_EMBED, Tables
 
 log = logging.getLogger(__name__)
 
-BLOCK_ROWS = (16, 64)  # fewest and most molecules in one conformer task
+BLOCK_ROWS = (16, 256)  # fewest and most molecules in one conformer task
 _ON_A_CORE = {"batch_format": "pyarrow", "batch_size": None, "num_cpus": 1}
 
 
@@ -116,7 +116,7 @@ def encode(molecules: pa.Table, settings: EncoderSettings) -> EncodeResult:
     RuntimeError
         If a molecule is neither in the store nor rejected when the flow ends.
     """
-    settings = with_precision(settings)
+    settings = settled(settings)
     tables = Tables.of(settings)
     for table in tables:
         table.create()
@@ -216,6 +216,10 @@ def _check_nothing_lost(wanted: pa.Table, features: Index, rejected: pa.Table) -
 
 
 def _blocks(table: pa.Table) -> list[pa.Table]:
-    """Slices small enough that every core gets several and progress shows early."""
-    size = int(np.clip(table.num_rows // (8 * cluster_cores()), *BLOCK_ROWS))
-    return [table.slice(start, size) for start in range(0, max(table.num_rows, 1), size)]
+    """Slices that get smaller and smaller: few at first, and at the end no core waits long."""
+    slices, start, cores = [table.slice(0, 0)], 0, cluster_cores()
+    while start < table.num_rows:
+        size = int(np.clip((table.num_rows - start) // (4 * cores), *BLOCK_ROWS))
+        slices.append(table.slice(start, size))
+        start += size
+    return slices[1:] or slices

@@ -14,7 +14,7 @@ import torch
 
 from pipeline import telemetry
 from pipeline.checkpoint import Checkpoint, json_bytes, load_checkpoint
-from pipeline.cluster import with_precision
+from pipeline.cluster import settled
 from pipeline.config import EncoderSettings, EncodeSettings, EvaluateSettings, TrainSettings
 from pipeline.encode import EncodeResult, encode
 from pipeline.errors import InputError
@@ -81,7 +81,7 @@ def run_training(settings: TrainSettings) -> dict[str, Any]:
         The content of training_stats.json.
     """
     _check_inputs(settings)
-    settings = with_precision(settings)
+    settings = settled(settings)
     source = read_molecules(settings)
     sample = assign_roles(source.molecules, settings, settings.data_file)
     encoded = _encode(sample, source, settings)

@@ -11,8 +11,8 @@ import pytest
 import ray
 
 from pipeline.cluster import start_ray
+from pipeline.encoders.unimol.checkpoints import save_checkpoint
 from pipeline.encoders.unimol.model import UniMolConfig
-from pipeline.encoders.unimol.weights import save_checkpoint
 from tests.reference import random_model
 
 DATA = Path(__file__).parent / "data"

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipeline.encoders.unimol.checkpoints import save_checkpoint
 from pipeline.encoders.unimol.model import UniMol, UniMolConfig
 from pipeline.encoders.unimol.tokens import TOKEN_ORDERS, Vocabulary
-from pipeline.encoders.unimol.weights import save_checkpoint
 
 
 def random_model(config: UniMolConfig | None = None, seed: int = 1) -> UniMol:

@@ -14,7 +14,7 @@ import pytest
 from pipeline.config import EncoderSettings, EncodeSettings
 from pipeline.encode import EncodeResult, encode
 from pipeline.encoders import load_encoder
-from pipeline.encoders.unimol.weights import save_checkpoint
+from pipeline.encoders.unimol.checkpoints import save_checkpoint
 from pipeline.experiment import run_encoding
 from pipeline.molecules import canonicalize, molecule_key
 from tests.conftest import SMALL

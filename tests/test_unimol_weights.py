@@ -15,14 +15,9 @@ import torch
 
 from pipeline.encoders import load_encoder
 from pipeline.encoders.unimol import weights as module
+from pipeline.encoders.unimol.checkpoints import load_model, save_checkpoint
 from pipeline.encoders.unimol.model import UniMol, UniMolConfig
-from pipeline.encoders.unimol.weights import (
-    ALL_HYDROGENS,
-    NO_HYDROGENS,
-    load_model,
-    resolve_weights,
-    save_checkpoint,
-)
+from pipeline.encoders.unimol.weights import ALL_HYDROGENS, NO_HYDROGENS, resolve_weights
 from pipeline.errors import InputError
 from tests.conftest import SMALL
 from tests.reference import random_model, to_unimol_tools_order
@@ -249,7 +244,8 @@ def test_a_download_with_the_wrong_sha256_is_deleted(folder, hub):
 def test_a_download_with_the_right_sha256_lands_under_its_name(folder, hub, monkeypatch):
     digest = hashlib.sha256(b"abc").hexdigest()
     monkeypatch.setitem(module.PUBLISHED_SHA256, NO_HYDROGENS, digest)
-    assert resolve_weights(None) == (folder / NO_HYDROGENS, digest, NO_HYDROGENS)
+    found = resolve_weights(None)
+    assert (found, found.sha256) == ((folder / NO_HYDROGENS, NO_HYDROGENS), digest)
     assert (folder / NO_HYDROGENS).read_bytes() == b"abc"
     resolve_weights(None)
     assert hub == [f"dptech/Uni-Mol-Models/{NO_HYDROGENS}"]  # the second time it was there

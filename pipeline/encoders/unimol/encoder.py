@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from pipeline.encoders.unimol.batching import Budget, budget_for, pad_batch, plan_batches
+from pipeline.encoders.unimol.checkpoints import load_model, token_order_of
 from pipeline.encoders.unimol.engine import build_engine
 from pipeline.encoders.unimol.kernels_cpu import multiplies_natively
 from pipeline.encoders.unimol.tokens import DEFAULT_MAX_ATOMS, TokenizedMolecule, tokenize
-from pipeline.encoders.unimol.weights import load_model, read_weights, resolve_weights
+from pipeline.encoders.unimol.weights import resolve_weights
 from pipeline.errors import RowRejected
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class UniMolEncoder:
         It halves when the device runs out of memory.
     memory_share : part of the device's free memory that this encoder may take.
     max_atoms : larger molecules are cropped to a seeded random subset of atoms.
-    token_order : see `pipeline.encoders.unimol.weights.load_model`.
+    token_order : see `pipeline.encoders.unimol.checkpoints.load_model`.
     """
 
     name = "unimol"
@@ -100,7 +101,6 @@ class UniMolEncoder:
         had or do not fit.
         """
         resolved = resolve_weights(weights)
-        state = read_weights(resolved, token_order)
         return {
             "encoder": UniMolEncoder.name,
             "code_version": CODE_VERSION,
@@ -109,7 +109,7 @@ class UniMolEncoder:
             "hydrogens": resolved.keeps_hydrogens,
             "precision": precision,
             "max_atoms": max_atoms,
-            "token_order": state.token_order if state else "official",
+            "token_order": token_order_of(resolved, token_order),
         }
 
     def encode_conformers(
