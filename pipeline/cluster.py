@@ -25,13 +25,17 @@ CPU_ENCODER_BYTES = 2 * 1024**3  # what an encoder on a CPU may take: weights an
 
 
 class EncoderPool(NamedTuple):
-    """Encoder actors to start: their number, device, and what each one reserves."""
+    """Encoder actors to start: their number, device, and what each one reserves.
+
+    `tuned` is the device that jobs.tune measured, by name, and the tokens of a batch it chose.
+    """
 
     actors: int
     device: str
     cpus: float
     gpus: float
     batch_size: int
+    tuned: tuple[str, int] | None = None
 
 
 def start_ray() -> None:

@@ -87,6 +87,9 @@ class EncoderSettings(StoreSettings):
     """Upper bound on molecules in one forward pass; default: 128 on a CPU, 4096 on a GPU."""
     encoder_workers: int | None = bounded(None, least=1)
     """Encoder actors; default: one a GPU, or one a CPU core."""
+    conformer_method: Literal["etkdg+mmff", "etkdg"] = "etkdg+mmff"
+    """How conformers are made: ETKDG relaxed by MMFF94, as the published weights expect, or
+    ETKDG alone, which takes half the time."""
     conformer_seed: int = bounded(42, least=0)
     """Random seed of the 3D embedding."""
     conformer_seconds: float = bounded(60.0, above=0)
@@ -126,6 +129,16 @@ class OutputSettings(Settings):
 @dataclass(frozen=True, kw_only=True)
 class EncodeSettings(SourceSettings, EncoderSettings, OutputSettings):
     """Encode molecules into the store."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneSettings(SourceSettings, EncoderSettings):
+    """Find the batch sizes at which an encoder is fastest on this machine."""
+
+    memory_gb: float | None = bounded(None, above=0)
+    """Memory that one encoder may take, GiB (of the GPU, or resident on a CPU); default: all."""
+    seconds: float = bounded(2.0, above=0)
+    """Time that each size is tried for at least."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from rdkit.Chem import rdDepictor, rdDistGeom, rdForceFieldHelpers
 from pipeline.errors import RowRejected
 
 DEFAULT_SEED = 42
+METHODS = ("etkdg+mmff", "etkdg")  # ETKDG embedding, relaxed by MMFF94 or left as embedded
 CODE_VERSION = 1  # raise it when the same SMILES would give another conformer
 START_LIMIT_SECONDS = 120
 
@@ -34,10 +35,10 @@ class Conformer(NamedTuple):
     kind: str
 
 
-def identity(*, seed: int, hydrogens: bool) -> dict[str, Any]:
+def identity(*, seed: int, hydrogens: bool, method: str = METHODS[0]) -> dict[str, Any]:
     """What decides a conformer besides its SMILES, JSON-ready."""
     return {
-        "method": "etkdg+mmff",
+        "method": method,
         "code_version": CODE_VERSION,
         "rdkit": rdkit.__version__,
         "seed": seed,
@@ -45,7 +46,13 @@ def identity(*, seed: int, hydrogens: bool) -> dict[str, Any]:
     }
 
 
-def embed(smiles: str, *, seed: int = DEFAULT_SEED, hydrogens: bool = False) -> Conformer:
+def embed(
+    smiles: str,
+    *,
+    seed: int = DEFAULT_SEED,
+    hydrogens: bool = False,
+    method: str = METHODS[0],
+) -> Conformer:
     """One conformer, equal to `unimol_tools.data.conformer.inner_smi2coords` in mode "fast".
 
     Hydrogens are added, the molecule is embedded by ETKDG and relaxed by MMFF94; where MMFF
@@ -55,6 +62,7 @@ def embed(smiles: str, *, seed: int = DEFAULT_SEED, hydrogens: bool = False) -> 
     Parameters
     ----------
     hydrogens : keep hydrogens in the result.
+    method : of `METHODS`; without MMFF takes half the time and gives other coordinates.
 
     Raises
     ------
@@ -68,9 +76,9 @@ def embed(smiles: str, *, seed: int = DEFAULT_SEED, hydrogens: bool = False) -> 
     try:
         molecule = Chem.AddHs(molecule)
         kind = "3d" if rdDistGeom.EmbedMolecule(molecule, randomSeed=seed) == 0 else "2d"
-        if kind == "3d":
+        if kind == "3d" and method == METHODS[0]:
             _relax(molecule)
-        else:
+        elif kind == "2d":
             rdDepictor.Compute2DCoords(molecule)
         coords = molecule.GetConformer().GetPositions().astype(np.float32)
     except (RuntimeError, ValueError) as error:  # RDKit's C++ invariants surface as these
@@ -103,17 +111,20 @@ class IsolatedEmbedder:
 
     Parameters
     ----------
-    seed, hydrogens : as `embed`.
+    seed, hydrogens, method : as `embed`.
     limit_seconds : wall-clock time that one molecule may take.
     """
 
-    def __init__(self, *, seed: int, hydrogens: bool, limit_seconds: float):
-        self.seed, self.hydrogens, self.limit_seconds = seed, hydrogens, limit_seconds
+    def __init__(
+        self, *, seed: int, hydrogens: bool, limit_seconds: float, method: str = METHODS[0]
+    ):
+        self.limit_seconds = limit_seconds
+        self.recipe = {"seed": seed, "hydrogens": hydrogens, "method": method}
         self._child: subprocess.Popen | None = None
 
     def embed(self, smiles: str) -> Conformer:
         """As `embed`; RowRejected also if the child exceeds the limit or dies."""
-        request = {"smiles": smiles, "seed": self.seed, "hydrogens": self.hydrogens}
+        request = {"smiles": smiles, **self.recipe}
         try:
             child = self._running_child()
             child.stdin.write(json.dumps(request).encode() + b"\n")
@@ -182,7 +193,7 @@ def serve() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            made = embed(request["smiles"], seed=request["seed"], hydrogens=request["hydrogens"])
+            made = embed(request.pop("smiles"), **request)
             answer = {
                 "atoms": made.atoms.tolist(),
                 "coords": made.coords.tobytes().hex(),

@@ -18,11 +18,12 @@ import pyarrow.compute as pc
 import ray.data
 
 from pipeline import telemetry
-from pipeline.cluster import cluster_cores, encoder_pool, settled
+from pipeline.cluster import EncoderPool, cluster_cores, encoder_pool, settled
 from pipeline.config import EncoderSettings
 from pipeline.encode_steps import EncodeBatch, make_conformers, read_conformers
 from pipeline.store import Index, KeyedTable, new_run_stamp
 from pipeline.tables import OUTCOMES, REJECTIONS, TO_EMBED, Tables
+from pipeline.tuning import tuned
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def encoding_graph(
     ----------
     run : stamp of the shards that this run writes.
     """
-    pool = encoder_pool(settings)
+    pool = _tuned_pool(tables, settings)
     batches = math.ceil(pending.rows / pool.batch_size)
     step = {"tables": tables, "settings": settings, "run": run}
     rows = ray.data.from_arrow(_blocks(pending.unmade))
@@ -153,6 +154,21 @@ def encode(molecules: pa.Table, settings: EncoderSettings) -> EncodeResult:
         padding_share=pc.max(outcome["padding_share"]).as_py() or 0.0,
         identity=tables.identity,
     )
+
+
+def _tuned_pool(tables: Tables, settings: EncoderSettings) -> EncoderPool:
+    """The actors to start, with the batch sizes that jobs.tune found, if it ran."""
+    pool = encoder_pool(settings)
+    found = tuned(settings, tables.identity, pool.device)
+    if found is None:
+        return pool
+    device, best = found
+    log.info(
+        "batches as tuned on %s: %s molecules, %s tokens", device, best.encoding_batch_size,
+        best.tokens,
+    )  # fmt: skip
+    size = settings.encoding_batch_size or best.encoding_batch_size
+    return pool._replace(batch_size=size, tuned=(device, best.tokens))
 
 
 def _unique(molecules: pa.Table) -> pa.Table:

@@ -23,7 +23,10 @@ def make_conformers(
 ) -> pa.Table:
     """Embed molecules on this core; keep the conformers and the rejections."""
     embedder = _embedder(
-        settings.conformer_seed, tables.identity["hydrogens"], settings.conformer_seconds
+        seed=settings.conformer_seed,
+        hydrogens=tables.identity["hydrogens"],
+        method=settings.conformer_method,
+        limit_seconds=settings.conformer_seconds,
     )
     rows = []
     for key, smiles in zip(batch["key"].to_pylist(), batch["smiles"].to_pylist()):
@@ -42,9 +45,9 @@ def make_conformers(
 
 
 @lru_cache(maxsize=1)
-def _embedder(seed: int, hydrogens: bool, limit_seconds: float) -> conformers.IsolatedEmbedder:
+def _embedder(**recipe: Any) -> conformers.IsolatedEmbedder:
     """This worker process's embedder; its child process serves batch after batch."""
-    return conformers.IsolatedEmbedder(seed=seed, hydrogens=hydrogens, limit_seconds=limit_seconds)
+    return conformers.IsolatedEmbedder(**recipe)
 
 
 def read_conformers(places: pa.Table, tables: Tables) -> pa.Table:
@@ -77,6 +80,13 @@ class EncodeBatch:
             import torch  # only here: the workers that make conformers do without it
 
             torch.set_num_threads(1)
+        budget = None
+        if pool.tuned is not None:
+            from pipeline.tuning import budget_of, device_name
+
+            device, tokens = pool.tuned
+            if device == device_name(pool.device):
+                budget = budget_of(tokens, pool.batch_size)
         self.tables, self.run = tables, run
         self.encoder: Encoder = load_encoder(
             settings.foundation_model,
@@ -85,6 +95,7 @@ class EncodeBatch:
             precision=settings.precision,
             token_order=settings.token_order,
             encoding_batch_size=pool.batch_size,
+            budget=budget,
             memory_share=pool.gpus or 1.0,
         )
         telemetry.reset_peak_memory()

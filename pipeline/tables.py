@@ -65,7 +65,9 @@ class Tables:
         made = made_rejections = None
         if kind.needs_conformers:
             structure = conformers.identity(
-                seed=settings.conformer_seed, hydrogens=identity["hydrogens"]
+                seed=settings.conformer_seed,
+                hydrogens=identity["hydrogens"],
+                method=settings.conformer_method,
             )
             made = KeyedTable(root, "conformers", structure)
             made_rejections = KeyedTable(root, "rejections", structure)

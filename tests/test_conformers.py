@@ -6,6 +6,8 @@ import time
 
 import numpy as np
 import pytest
+from rdkit import Chem
+from rdkit.Chem import AllChem
 
 from pipeline.conformers import IsolatedEmbedder, embed
 from pipeline.errors import RowRejected
@@ -19,8 +21,6 @@ HANGS = (
 
 
 def reference(smiles):
-    from rdkit import Chem
-    from rdkit.Chem import AllChem
     from unimol_tools.data.conformer import inner_smi2coords
 
     atoms, coords, _ = inner_smi2coords(smiles, seed=42, mode="fast", remove_hs=True)
@@ -91,6 +91,18 @@ def test_a_child_ends_with_its_embedder():
 def test_seed_and_hydrogens_change_the_conformer():
     assert not np.array_equal(embed("CCCCO", seed=1).coords, embed("CCCCO", seed=2).coords)
     assert len(embed("CCO", hydrogens=True).atoms) == 9
+
+
+def test_without_mmff_the_embedded_coordinates_stay(isolated):
+    smiles = "CC(=O)Oc1ccccc1C(=O)O"
+    molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    assert AllChem.EmbedMolecule(molecule, randomSeed=42) == 0
+    expected = molecule.GetConformer().GetPositions()[:13]
+    embedder = IsolatedEmbedder(seed=42, hydrogens=False, limit_seconds=60, method="etkdg")
+    for made in (embed(smiles, method="etkdg"), embedder.embed(smiles)):
+        np.testing.assert_allclose(made.coords, expected, rtol=0, atol=1e-4)
+    embedder.close()
+    assert np.abs(embed(smiles).coords - expected).max() > 0.01
 
 
 @pytest.mark.parametrize(

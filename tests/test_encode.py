@@ -143,6 +143,10 @@ def test_another_conformer_seed_makes_conformers_anew(root, small_weights, known
     assert check_encoded_anew(root, known, small_weights, conformer_seed=7) == 20
 
 
+def test_another_conformer_method_makes_conformers_anew(root, small_weights, known):
+    assert check_encoded_anew(root, known, small_weights, conformer_method="etkdg") == 20
+
+
 def test_forcing_recomputes_everything_to_the_same_values(root, small_weights, known):
     before = {name: shards(root, name) for name in ("conformers", "features")}
     old_values = values(run(known, root, small_weights), known)
@@ -160,7 +164,7 @@ def encode_file(folder: Path, lines: list[str], weights: Path, **changes: Any) -
     settings = EncodeSettings(
         data_file=str(folder / "rows.smi"), cache_root=str(folder / "store"),
         output_dir=str(folder / "out"), weights=str(weights),
-        device="cpu", encoder_workers=1, **changes,
+        device="cpu", precision="fp32", encoder_workers=1, **changes,
     )  # fmt: skip
     return run_encoding(settings)
 

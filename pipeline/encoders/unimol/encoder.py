@@ -80,12 +80,16 @@ class UniMolEncoder:
             self.device, encoding_batch_size, model.config, dtype, memory_share
         )
         self.max_atoms = max_atoms
-        self._tokens = self._padding = 0
+        self.reset_padding()
 
     @property
     def padding_share(self) -> float:
         """Share of padding in the tokens that this encoder has computed so far."""
         return self._padding / max(1, self._tokens)
+
+    def reset_padding(self) -> None:
+        """Count padding anew from here."""
+        self._tokens = self._padding = 0
 
     @staticmethod
     def identity(

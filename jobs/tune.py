@@ -1,0 +1,31 @@
+"""The batch sizes at which this machine encodes fastest, measured and kept for jobs.encode."""
+
+import sys
+
+from jobs.cli import main, say, table
+from pipeline.config import TuneSettings
+
+
+def tune(settings: TuneSettings) -> None:
+    """Try sizes, print what each gave, and keep the best."""
+    from pipeline import tuning
+    from pipeline.sources import read_molecules
+
+    trials, best = tuning.tune(read_molecules(settings).molecules, settings)
+    rows = [
+        (
+            f"{trial.encoding_batch_size:,}", f"{trial.tokens:,}", f"{trial.padding_share:.1%}",
+            f"{trial.memory_gb:.2f}", f"{trial.rate:.1f}", "chosen" if trial == best else "",
+        )
+        for trial in trials
+    ]  # fmt: skip
+    say(
+        table(("encoding_batch_size", "tokens a batch", "padding", "GiB", "molecules/s", ""), rows),
+        "",
+        f"Kept in {settings.cache_root}; encoding with this store, these weights and this",
+        "precision uses it on the same device from now on.",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(TuneSettings, tune, "tune"))
