@@ -9,8 +9,10 @@ from pipeline.config import TuneSettings
 def tune(settings: TuneSettings) -> None:
     """Try sizes, print what each gave, and keep the best."""
     from pipeline import tuning
+    from pipeline.experiment import check_inputs
     from pipeline.sources import read_molecules
 
+    check_inputs(settings)
     trials, best = tuning.tune(read_molecules(settings).molecules, settings)
     rows = [
         (
@@ -22,8 +24,8 @@ def tune(settings: TuneSettings) -> None:
     say(
         table(("encoding_batch_size", "tokens a batch", "padding", "GiB", "molecules/s", ""), rows),
         "",
-        f"Kept in {settings.cache_root}; encoding with this store, these weights and this",
-        "precision uses it on the same device from now on.",
+        f"Kept in {settings.cache_root}: encoding with this store, these weights and this",
+        "precision uses it on this kind of device from now on.",
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import ray
@@ -27,7 +29,7 @@ CPU_ENCODER_BYTES = 2 * 1024**3  # what an encoder on a CPU may take: weights an
 class EncoderPool(NamedTuple):
     """Encoder actors to start: their number, device, and what each one reserves.
 
-    `tuned` is the device that jobs.tune measured, by name, and the tokens of a batch it chose.
+    `tuned_tokens` is what a batch holds at most where jobs.tune chose that for this device.
     """
 
     actors: int
@@ -35,7 +37,7 @@ class EncoderPool(NamedTuple):
     cpus: float
     gpus: float
     batch_size: int
-    tuned: tuple[str, int] | None = None
+    tuned_tokens: int | None = None
 
 
 def start_ray() -> None:
@@ -95,6 +97,21 @@ def settled(settings: E) -> E:
 
     start_ray()
     return replace(settings, precision=default_precision(device_of(settings.device)))
+
+
+def device_name(device: str) -> str | None:
+    """What the cluster's "cuda" or this machine's "cpu" is; None if the GPUs are of several kinds.
+
+    Ray counts each kind of GPU as a resource of its own.
+    """
+    if device == "cuda":
+        prefix = "accelerator_type:"
+        kinds = [name[len(prefix) :] for name in ray.cluster_resources() if name.startswith(prefix)]
+        return kinds[0] if len(kinds) == 1 else None
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def encoder_pool(settings: EncoderSettings) -> EncoderPool:

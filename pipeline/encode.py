@@ -42,7 +42,7 @@ class EncodeResult:
     known, encoded : keys found in the store, and keys encoded by this run.
     seconds, rate : time that encoding took, model loading included, and molecules a second.
     peak_gpu_memory_gb, peak_resident_memory_gb : the largest of any encoder actor.
-    padding_share : share of padding in what the encoders computed, the largest of any actor.
+    padding_share : share of padding in the tokens that the encoders computed.
     identity : what decides the features; its `weights` is the label for reports.
     """
 
@@ -81,6 +81,8 @@ def encoding_graph(
     run : stamp of the shards that this run writes.
     """
     pool = _tuned_pool(tables, settings)
+    # Few molecules shall not leave an encoder without any.
+    pool = pool._replace(batch_size=min(pool.batch_size, math.ceil(pending.rows / pool.actors)))
     batches = math.ceil(pending.rows / pool.batch_size)
     step = {"tables": tables, "settings": settings, "run": run}
     rows = ray.data.from_arrow(_blocks(pending.unmade))
@@ -151,7 +153,8 @@ def encode(molecules: pa.Table, settings: EncoderSettings) -> EncodeResult:
         rate=progress.rate if todo.num_rows else 0.0,
         peak_gpu_memory_gb=pc.max(outcome["gpu_gb"]).as_py() or 0.0,
         peak_resident_memory_gb=pc.max(outcome["resident_gb"]).as_py() or 0.0,
-        padding_share=pc.max(outcome["padding_share"]).as_py() or 0.0,
+        padding_share=(pc.sum(outcome["padding"]).as_py() or 0.0)
+        / max(1.0, pc.sum(outcome["tokens"]).as_py() or 0.0),
         identity=tables.identity,
     )
 
@@ -159,16 +162,12 @@ def encode(molecules: pa.Table, settings: EncoderSettings) -> EncodeResult:
 def _tuned_pool(tables: Tables, settings: EncoderSettings) -> EncoderPool:
     """The actors to start, with the batch sizes that jobs.tune found, if it ran."""
     pool = encoder_pool(settings)
-    found = tuned(settings, tables.identity, pool.device)
+    found = tuned(settings, tables.identity, pool)
     if found is None:
         return pool
-    device, best = found
-    log.info(
-        "batches as tuned on %s: %s molecules, %s tokens", device, best.encoding_batch_size,
-        best.tokens,
-    )  # fmt: skip
-    size = settings.encoding_batch_size or best.encoding_batch_size
-    return pool._replace(batch_size=size, tuned=(device, best.tokens))
+    size = settings.encoding_batch_size or found.encoding_batch_size
+    log.info("batches as jobs.tune chose: %s molecules, %s tokens", size, found.tokens)
+    return pool._replace(batch_size=size, tuned_tokens=found.tokens)
 
 
 def _unique(molecules: pa.Table) -> pa.Table:

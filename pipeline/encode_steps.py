@@ -81,12 +81,10 @@ class EncodeBatch:
 
             torch.set_num_threads(1)
         budget = None
-        if pool.tuned is not None:
-            from pipeline.tuning import budget_of, device_name
+        if pool.tuned_tokens is not None:
+            from pipeline.tuning import budget_of
 
-            device, tokens = pool.tuned
-            if device == device_name(pool.device):
-                budget = budget_of(tokens, pool.batch_size)
+            budget = budget_of(pool.tuned_tokens, pool.batch_size)
         self.tables, self.run = tables, run
         self.encoder: Encoder = load_encoder(
             settings.foundation_model,
@@ -120,10 +118,12 @@ class EncodeBatch:
         keys = [row["key"] for row, fine in zip(ready, finite) if fine]
         self.tables.features.write(features_table(keys, features[finite]), self.run)
 
+        tokens, padding = self.encoder.take_token_counts()
         measured = {
             "gpu_gb": telemetry.peak_gpu_memory_gb(),
             "resident_gb": telemetry.peak_resident_memory_gb(),
-            "padding_share": self.encoder.padding_share,
+            "tokens": tokens / len(rows),
+            "padding": padding / len(rows),
         }
         outcome = pa.Table.from_pylist(
             [{name: row.get(name) for name in REJECTIONS.names} | measured for row in rows],

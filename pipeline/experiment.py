@@ -15,7 +15,13 @@ import torch
 from pipeline import telemetry
 from pipeline.checkpoint import Checkpoint, json_bytes, load_checkpoint
 from pipeline.cluster import settled
-from pipeline.config import EncoderSettings, EncodeSettings, EvaluateSettings, TrainSettings
+from pipeline.config import (
+    EncoderSettings,
+    EncodeSettings,
+    EvaluateSettings,
+    TrainSettings,
+    TuneSettings,
+)
 from pipeline.encode import EncodeResult, encode
 from pipeline.errors import InputError
 from pipeline.evaluation import energies_of, evaluate, predictions_csv
@@ -57,7 +63,7 @@ def run_encoding(settings: EncodeSettings) -> dict[str, Any]:
         The content of run_summary.json. In the output folder lie also molecules.parquet (each
         id with its key in the store) and rejected.parquet.
     """
-    _check_inputs(settings)
+    check_inputs(settings)
     source = read_molecules(settings)
     encoded = _encode(source.molecules, source, settings)
     if encoded.molecules.num_rows + encoded.rejected.num_rows != source.rows:
@@ -80,8 +86,8 @@ def run_training(settings: TrainSettings) -> dict[str, Any]:
     dict
         The content of training_stats.json.
     """
-    _check_inputs(settings)
-    settings = settled(settings)
+    check_inputs(settings)
+    settings = replace(settings, precision=settled(settings).precision)  # for the checkpoint
     source = read_molecules(settings)
     sample = assign_roles(source.molecules, settings, settings.data_file)
     encoded = _encode(sample, source, settings)
@@ -108,7 +114,7 @@ def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
     """
     checkpoint = load_checkpoint(settings.checkpoint)
     data = _test_settings(checkpoint, settings)
-    _check_inputs(data)
+    check_inputs(data)
     _check_same_encoder(checkpoint, data)
     source = read_molecules(data)
     tests = assign_roles(source.molecules, data, data.data_file, ("id_test", "ood_test"))
@@ -160,11 +166,19 @@ def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
     return results
 
 
-def _check_inputs(settings: EncodeSettings | TrainSettings) -> None:
-    """Tell a missing file, bad weights or a folder that cannot be before any work is done."""
+def check_inputs(settings: EncodeSettings | TrainSettings | TuneSettings) -> None:
+    """Tell a missing file, bad weights or a folder that cannot be before any work is done.
+
+    Raises
+    ------
+    InputError
+        That names the flag to mend.
+    """
     check_source(settings)
     for flag in ("cache_root", "output_dir"):
-        folder = getattr(settings, flag)
+        folder = getattr(settings, flag, None)
+        if folder is None:
+            continue
         try:
             fs, path = fsspec.url_to_fs(folder)
             fs.makedirs(path, exist_ok=True)
@@ -257,10 +271,12 @@ def _check_same_encoder(checkpoint: Checkpoint, data: TrainSettings) -> None:
     changed = sorted(k for k in now.keys() | then.keys() if now.get(k) != then.get(k))
     if changed:
         told = "; ".join(f"{k} was {then.get(k)!r}, is {now.get(k)!r}" for k in changed)
-        raise InputError(
-            f"the head was trained on another encoder: {told}. Pass --weights with the "
-            "training run's file"
+        mend = (
+            "Pass --weights with the training run's file"
+            if "weights_sha256" in changed
+            else "Train again with jobs.train"
         )
+        raise InputError(f"the head was trained on another encoder: {told}. {mend}")
     if structure_now != structure_then:
         log.warning(
             "conformers are made otherwise than for training: %s, was %s",

@@ -26,7 +26,8 @@ CONFORMERS = pa.schema(
 )
 # A row on its way to the encoder: a conformer (or a SMILES alone), or a rejection.
 TO_ENCODE = pa.schema([*REJECTIONS, *(field for field in CONFORMERS if field.name not in ("key",))])
-MEASURED = ("gpu_gb", "resident_gb", "padding_share")  # of the encoder, up to this row
+# The encoder's peaks up to this row, and this row's part of its batch's tokens and padding.
+MEASURED = ("gpu_gb", "resident_gb", "tokens", "padding")
 OUTCOMES = pa.schema([*REJECTIONS, *((name, pa.float64()) for name in MEASURED)])
 
 

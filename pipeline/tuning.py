@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -21,7 +19,7 @@ import pyarrow as pa
 import ray
 
 from pipeline import telemetry
-from pipeline.cluster import EncoderPool, encoder_pool, settled
+from pipeline.cluster import EncoderPool, device_name, encoder_pool, settled
 from pipeline.config import EncoderSettings, TuneSettings
 from pipeline.encoders import load_encoder
 from pipeline.encoders.unimol.batching import Budget
@@ -79,7 +77,8 @@ def tune(molecules: pa.Table, settings: TuneSettings) -> tuple[list[Trial], Tria
     Raises
     ------
     InputError
-        If the encoder has no sizes to tune, or not even the smallest fits the memory asked for.
+        If there are no molecules, the encoder has no sizes to tune, the cluster's GPUs are of
+        several kinds, or not even the smallest size fits the memory.
     """
     if settings.foundation_model != UniMolEncoder.name:
         raise InputError(
@@ -89,67 +88,70 @@ def tune(molecules: pa.Table, settings: TuneSettings) -> tuple[list[Trial], Tria
     settings = settled(settings)
     identity = Tables.of(settings).identity
     pool = encoder_pool(settings)
-    remote = ray.remote(num_cpus=pool.cpus, num_gpus=pool.gpus, max_calls=1)(_trials)
-    atoms = _atom_counts(molecules["smiles"].to_pylist())
+    place = _place(settings, identity, pool)
+    if place is None:
+        raise InputError("the cluster's GPUs are of several kinds; tune on a cluster of one kind")
+    atoms = _atom_counts(molecules["smiles"], max(WINDOWS[pool.device]), identity["hydrogens"])
+    if len(atoms) == 0:
+        raise InputError(f"{settings.data_file}: no molecule to take sizes from")
     sizes = [(w, tokens) for tokens in TOKENS[pool.device] for w in WINDOWS[pool.device]]
-    device, trials = ray.get(remote.remote(settings, pool, atoms, sizes))
+    remote = ray.remote(num_cpus=pool.cpus, num_gpus=pool.gpus, max_calls=1)(_trials)
+    trials = ray.get(remote.remote(settings, pool, atoms, sizes))
     if not trials:
-        raise InputError(
-            f"--memory_gb {settings.memory_gb:g}: the smallest size takes more; allow more"
-        )
+        limit = "all there is" if settings.memory_gb is None else f"{settings.memory_gb:g} GiB"
+        raise InputError(f"--memory_gb ({limit}): the smallest size takes more; allow more")
     enough = CLOSE_TO_BEST * max(trial.rate for trial in trials)
     best = min(
         (trial for trial in trials if trial.rate >= enough),
         key=lambda trial: (trial.tokens, trial.encoding_batch_size),
     )
-    content = {"device": device, "identity": identity, "best": asdict(best)}
-    write_atomically(_place(settings, identity, pool.device), json.dumps(content).encode())
+    write_atomically(place, json.dumps(asdict(best)).encode())
     return trials, best
 
 
-def tuned(
-    settings: EncoderSettings, identity: dict[str, Any], device: str
-) -> tuple[str, Trial] | None:
-    """The name of the device that was tuned and the size chosen; None if nothing was tuned.
+def tuned(settings: EncoderSettings, identity: dict[str, Any], pool: EncoderPool) -> Trial | None:
+    """The size chosen for such encoders; None if none was tuned.
 
     Parameters
     ----------
     identity : the encoder's, of `pipeline.tables.Tables`.
-    device : "cpu" or "cuda".
+    pool : of `pipeline.cluster.encoder_pool`.
     """
-    fs, path = fsspec.url_to_fs(_place(settings, identity, device))
+    place = _place(settings, identity, pool)
+    if place is None:
+        return None
+    fs, path = fsspec.url_to_fs(place)
     try:
-        found = json.loads(fs.cat_file(path))
-        return found["device"], Trial(**found["best"])
+        return Trial(**json.loads(fs.cat_file(path)))
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         log.warning("%s is not what jobs.tune writes (%s); run it again", path, error)
         return None
 
 
-def device_name(device: str) -> str:
-    """The model of this machine's GPU or processor."""
-    if device == "cuda":
-        import torch
-
-        return torch.cuda.get_device_name()
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def _place(settings: EncoderSettings, identity: dict[str, Any], device: str) -> str:
-    kept = {name: identity[name] for name in ("encoder", "weights_sha256") if name in identity}
-    decides = {**kept, "precision": settings.precision, "device": device}
+def _place(settings: EncoderSettings, identity: dict[str, Any], pool: EncoderPool) -> str | None:
+    """The file for this encoder on this kind of device, or on this share of it."""
+    device = device_name(pool.device)
+    if device is None:
+        return None
+    kept = {name: identity[name] for name in ("encoder", "weights_sha256", "precision")
+            if name in identity}  # fmt: skip
+    decides = {**kept, "device": device, "share": pool.gpus}
     return f"{KeyedTable(settings.cache_root, 'tuning', decides).uri}/{FILE}"
 
 
-def _atom_counts(smiles: Sequence[str]) -> np.ndarray:
+def _atom_counts(smiles: pa.ChunkedArray, most: int, hydrogens: bool) -> np.ndarray:
+    """Atoms that the encoder sees of a seeded sample of molecules, none without any."""
     from rdkit import Chem
 
-    return np.array([Chem.MolFromSmiles(s).GetNumHeavyAtoms() for s in smiles])
+    rows = np.random.default_rng(0).permutation(len(smiles))[:most]
+    graphs = [Chem.MolFromSmiles(s) for s in smiles.take(rows).to_pylist()]
+    if hydrogens:
+        graphs = [Chem.AddHs(graph) for graph in graphs]
+        return np.array([graph.GetNumAtoms() for graph in graphs])
+    counts = np.array([sum(a.GetAtomicNum() > 1 for a in graph.GetAtoms()) for graph in graphs])
+    return counts[counts > 0]
 
 
 def _conformers(atoms: np.ndarray, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -163,8 +165,8 @@ def _conformers(atoms: np.ndarray, count: int) -> list[tuple[np.ndarray, np.ndar
 
 def _trials(
     settings: TuneSettings, pool: EncoderPool, atoms: np.ndarray, sizes: list[tuple[int, int]]
-) -> tuple[str, list[Trial]]:
-    """On the worker: the device's name and the trials that fit the memory asked for."""
+) -> list[Trial]:
+    """On the worker: the trials that fit the memory asked for."""
     telemetry.configure_logging()
     if pool.device == "cpu":
         import torch
@@ -173,8 +175,15 @@ def _trials(
     encoder = load_encoder(
         settings.foundation_model, weights=settings.weights, device=pool.device,
         precision=settings.precision, token_order=settings.token_order,
+        memory_share=pool.gpus or 1.0,
     )  # fmt: skip
-    return device_name(pool.device), list(_sweep(encoder, settings, atoms, sizes))
+    trials = []
+    try:
+        for trial in _sweep(encoder, settings, atoms, sizes):
+            trials.append(trial)
+    except MemoryError:
+        pass  # larger sizes cannot be had
+    return trials
 
 
 def _sweep(
@@ -186,7 +195,7 @@ def _sweep(
     for window, tokens in sizes:
         encoder.budget = wanted = budget_of(tokens, window)
         telemetry.reset_peak_memory()
-        encoder.reset_padding()
+        encoder.take_token_counts()
         done, started = 0, time.monotonic()
         while time.monotonic() - started < settings.seconds:
             start = done % len(prepared)
@@ -202,4 +211,5 @@ def _sweep(
         too_much = settings.memory_gb is not None and memory > settings.memory_gb
         if too_much or encoder.budget != wanted:  # it halves where memory ran out
             return
-        yield Trial(window, tokens, encoder.padding_share, memory, done / seconds)
+        computed, padding = encoder.take_token_counts()
+        yield Trial(window, tokens, padding / computed, memory, done / seconds)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: its kernels run on the CPU
-
 import pytest
 import ray
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: its kernels run on the CPU
 
 from pipeline.cluster import start_ray
 from pipeline.encoders.unimol.checkpoints import save_checkpoint

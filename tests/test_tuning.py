@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,9 +13,11 @@ import pytest
 from jobs import cli
 from jobs.tune import tune as tune_job
 from pipeline import tuning
-from pipeline.cluster import settled
+from pipeline.cluster import encoder_pool
 from pipeline.config import EncodeSettings, TuneSettings
-from pipeline.encode import encode
+from pipeline.encode import _tuned_pool, encode
+from pipeline.encode_steps import EncodeBatch
+from pipeline.store import write_atomically
 from pipeline.tables import Tables
 from tests.test_encode import table_of
 
@@ -29,6 +31,7 @@ def argv(tmp_path, monkeypatch, moses_smiles, small_weights) -> list[str]:
     monkeypatch.setattr(tuning, "TOKENS", FEW_TOKENS)
     monkeypatch.setattr(tuning, "WINDOWS", FEW_WINDOWS)
     Path("m.smi").write_text("\n".join(moses_smiles[:30]))
+    Path("hydrogen.smi").write_text("[H][H]\n")
     return ["--data_file", "m.smi", "--weights", str(small_weights), "--device", "cpu",
             "--seconds", "0.01", "--cache_root", "store", "--precision", "fp32"]  # fmt: skip
 
@@ -37,59 +40,72 @@ def command(argv: list[str]) -> int:
     return cli.main(TuneSettings, tune_job, "tune", argv)
 
 
-def test_every_size_is_measured_and_the_best_is_kept(argv, capsys):
+def settings_of(weights: Path, **changes: Any) -> EncodeSettings:
+    return EncodeSettings(
+        data_file="m.smi", weights=str(weights), device="cpu", cache_root="store",
+        encoder_workers=1, **{"precision": "fp32", **changes},
+    )  # fmt: skip
+
+
+def found(settings: EncodeSettings) -> tuning.Trial | None:
+    return tuning.tuned(settings, Tables.of(settings).identity, encoder_pool(settings))
+
+
+def test_every_size_is_measured_and_the_best_is_kept(argv, capsys, small_weights, monkeypatch):
+    settings = settings_of(small_weights)
+    assert found(settings) is None
     assert command(argv) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:6]]
     sizes = [(int(row[0]), int(row[1])) for row in rows]
     assert sizes == [(w, t) for t in FEW_TOKENS["cpu"] for w in FEW_WINDOWS["cpu"]]
-    rates = [float(row[4]) for row in rows]
+    assert min(float(row[4]) for row in rows) > 0
     (chosen,) = (i for i, row in enumerate(rows) if row[-1] == "chosen")
-    assert min(rates) > 0 and rates[chosen] >= tuning.CLOSE_TO_BEST * max(rates) - 0.1
-    (kept,) = Path("store/tuning").rglob("_best.json")
-    best = json.loads(kept.read_text())["best"]
-    assert (best["encoding_batch_size"], best["tokens"]) == sizes[chosen]
+    best = found(settings)
+    assert (best.encoding_batch_size, best.tokens) == sizes[chosen]
+    assert found(settings_of(small_weights, precision="bf16")) is None
+    monkeypatch.setattr(tuning, "device_name", lambda device: "another")
+    assert found(settings) is None
 
 
-def test_encoding_takes_up_what_was_tuned(argv, moses_smiles, small_weights, caplog):
-    settings = EncodeSettings(
-        data_file="m.smi", weights=str(small_weights), device="cpu", cache_root="store",
-        precision="fp32", encoder_workers=1,
-    )  # fmt: skip
-    identity = Tables.of(settled(settings)).identity
-    assert tuning.tuned(settings, identity, "cpu") is None
-    assert command(argv) == 0
-    name, best = tuning.tuned(settings, identity, "cpu")
-    assert name == tuning.device_name("cpu")
-    assert tuning.tuned(replace(settings, precision="bf16"), identity, "cpu") is None
-    with caplog.at_level(logging.INFO):
-        result = encode(table_of(moses_smiles[:30]), settings)
-    assert result.encoded == 30
-    assert f"as tuned on {name}: {best.encoding_batch_size} molecules" in caplog.text
+def test_encoding_takes_up_what_was_tuned(argv, moses_smiles, small_weights):
+    settings = settings_of(small_weights)
+    tables = Tables.of(settings)
+    place = tuning._place(settings, tables.identity, encoder_pool(settings))
+    best = tuning.Trial(7, 123, 0.0, 1.0, 1.0)
+    write_atomically(place, json.dumps(asdict(best)).encode())
+    assert encode(table_of(moses_smiles[:30]), settings).encoded == 30
     shards = Path("store/features").rglob("*.parquet")
     sizes = [pq.read_metadata(shard).num_rows for shard in shards]
-    assert sum(sizes) == 30 and max(sizes) == min(30, best.encoding_batch_size)
+    assert sum(sizes) == 30 and max(sizes) == 7
+    pool = _tuned_pool(tables, settings)
+    assert EncodeBatch(tables, settings, "run", pool).encoder.budget == tuning.budget_of(123, 7)
+    own = replace(settings, encoding_batch_size=9)
+    assert _tuned_pool(tables, own).batch_size == 9
 
 
 def test_a_damaged_note_is_told_and_left_aside(argv, small_weights, caplog):
     assert command(argv) == 0
     (kept,) = Path("store/tuning").rglob("_best.json")
-    settings = TuneSettings(
-        data_file="m.smi", weights=str(small_weights), cache_root="store", precision="fp32"
-    )
-    identity = Tables.of(settings).identity
-    for content in ("", "[]", "{}", '{"device": "x", "best": {"rate": 1}}'):
+    for content in ("", "[]", "{}", '{"rate": 1}'):
         kept.write_text(content)
-        assert tuning.tuned(settings, identity, "cpu") is None
+        assert found(settings_of(small_weights)) is None
         assert "run it again" in caplog.text
         caplog.clear()
+
+
+def test_molecules_without_atoms_for_the_encoder_are_left_aside(argv):
+    Path("m.smi").write_text("[H][H]\nCCO\n")
+    assert command(argv) == 0
 
 
 @pytest.mark.parametrize(
     "flags, told",
     [
-        (["--memory_gb", "0.001"], "--memory_gb 0.001: the smallest size takes more"),
+        (["--memory_gb", "0.001"], "--memory_gb (0.001 GiB): the smallest size takes more"),
         (["--memory_gb", "0"], "--memory_gb must be above 0"),
         (["--foundation_model", "minimol"], "nothing to tune"),
+        (["--data_file", "hydrogen.smi"], "no molecule to take sizes from"),
+        (["--cache_root", "m.smi"], "--cache_root m.smi: cannot be written to"),
     ],
 )
 def test_what_cannot_be_tuned_is_one_line(argv, capsys, flags, told):

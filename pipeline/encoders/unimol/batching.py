@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -35,15 +35,6 @@ class Budget:
     pairs: int
     enough_tokens: int
 
-    def halved(self) -> Budget:
-        """Half of it in molecules, tokens and pairs, for a device that ran out of memory."""
-        return replace(
-            self,
-            molecules=max(1, self.molecules // 2),
-            tokens=max(1, self.tokens // 2),
-            pairs=max(1, self.pairs // 2),
-        )
-
 
 def budget_for(
     device: torch.device, molecules: int, config: UniMolConfig, dtype: torch.dtype,
@@ -61,9 +52,12 @@ def budget_for(
     free_bytes, _ = torch.cuda.mem_get_info(device)
     half = GPU_MEMORY_SHARE * memory_share * free_bytes / 2
     size = dtype.itemsize
+    pair_size = 2 if dtype == torch.bfloat16 else 4
     # At the peak of a layer: x in float32 and its norm; q, k, v and their mix; both sides of GELU.
     token_bytes = (4 + 6 * size) * config.width + 2 * size * config.ffn_width
-    return Budget(molecules, int(half / token_bytes), int(half / (config.heads * size)), GPU_ENOUGH)
+    return Budget(
+        molecules, int(half / token_bytes), int(half / (config.heads * pair_size)), GPU_ENOUGH
+    )
 
 
 def plan_batches(lengths: Sequence[int], budget: Budget) -> list[np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from pipeline.encoders.unimol.batching import Budget, budget_for, pad_batch, plan_batches
 from pipeline.encoders.unimol.checkpoints import load_model, token_order_of
-from pipeline.encoders.unimol.engine import build_engine
+from pipeline.encoders.unimol.engine import build_engine, on
 from pipeline.encoders.unimol.kernels_cpu import multiplies_natively
 from pipeline.encoders.unimol.tokens import DEFAULT_MAX_ATOMS, TokenizedMolecule, tokenize
 from pipeline.encoders.unimol.weights import resolve_weights
@@ -21,14 +22,23 @@ from pipeline.errors import RowRejected
 
 log = logging.getLogger(__name__)
 
+# What torch, its allocator on a CPU, cuBLAS and Triton say.
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CODE_VERSION = 2  # raise it when the same input would give other features
 
 
 def default_precision(device: str) -> str:
-    """bf16 on GPUs and on CPUs with units for it, else fp32."""
-    native = not device.startswith("cpu") or multiplies_natively(torch.bfloat16)
-    return "bf16" if native else "fp32"
+    """The precision that "auto" means on a device.
+
+    bf16 on GPUs since Ampere (taken for granted where this machine has no GPU to ask) and on
+    CPUs with units for it; fp16 on older GPUs, fp32 on other CPUs.
+    """
+    if device.startswith("cuda"):
+        old = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] < 8
+        return "fp16" if old else "bf16"
+    return "bf16" if multiplies_natively(torch.bfloat16) else "fp32"
 
 
 class UniMolEncoder:
@@ -37,9 +47,10 @@ class UniMolEncoder:
     Parameters
     ----------
     weights : see `pipeline.encoders.unimol.weights.resolve_weights`.
-    device : a torch device, or "auto" for a GPU if there is one.
+    device : "cpu", "cuda", "cuda:1", ..., or "auto" for a GPU if there is one.
     precision : dtype of the matrix products: fp32, bf16, fp16, or "auto" (see
-        `default_precision`); softmax, norms and the residual stream are float32.
+        `default_precision`); softmax, norms and the residual stream are float32, the pair
+        tensor too, but for bf16 on a GPU.
     encoding_batch_size : upper bound on molecules in one forward pass.
     budget : what one forward pass may hold; None takes it from the device's free memory.
         It halves when the device runs out of memory.
@@ -71,6 +82,8 @@ class UniMolEncoder:
                 f"precision is {precision!r}, expected auto or one of {', '.join(PRECISIONS)}"
             )
         self.device = torch.device(device)
+        if self.device.type not in ("cpu", "cuda"):
+            raise ValueError(f"device is {device!r}, expected auto, cpu or cuda")
         self.weights = resolve_weights(weights)
         model, self.vocabulary = load_model(self.weights, token_order)
         self.dim = model.config.width
@@ -80,21 +93,18 @@ class UniMolEncoder:
             self.device, encoding_batch_size, model.config, dtype, memory_share
         )
         self.max_atoms = max_atoms
-        self.reset_padding()
+        self._computed = self._padding = 0
 
-    @property
-    def padding_share(self) -> float:
-        """Share of padding in the tokens that this encoder has computed so far."""
-        return self._padding / max(1, self._tokens)
-
-    def reset_padding(self) -> None:
-        """Count padding anew from here."""
-        self._tokens = self._padding = 0
+    def take_token_counts(self) -> tuple[int, int]:
+        """Tokens computed, padding included, and padding alone, since this was last asked."""
+        counts = self._computed, self._padding
+        self._computed = self._padding = 0
+        return counts
 
     @staticmethod
     def identity(
         weights: str | None = None,
-        precision: str = "fp32",
+        precision: str = "auto",
         max_atoms: int = DEFAULT_MAX_ATOMS,
         token_order: str = "auto",
         **_: Any,
@@ -197,28 +207,38 @@ class UniMolEncoder:
         made = []
         while batches:
             rows = batches.popleft()
-            try:
-                made.append((rows, self._run([molecules[i] for i in rows])))
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
-                    raise
-                self._halve_budget(len(rows), int(lengths[rows].max()))
-                left = np.concatenate([rows, *batches])
-                batches = deque(left[batch] for batch in plan_batches(lengths[left], self.budget))
+            output = self._run_if_room([molecules[i] for i in rows])
+            if output is not None:
+                made.append((rows, output))
+                continue
+            self._halve_budget(len(rows), int(lengths[rows].max()))
+            left = np.concatenate([rows, *batches])
+            batches = deque(left[batch] for batch in plan_batches(lengths[left], self.budget))
         features = np.empty((len(molecules), self.dim), dtype=np.float32)
         for rows, output in made:  # only here does a GPU have to be waited for
             features[rows] = output.cpu().numpy()
         return features
+
+    def _run_if_room(self, molecules: Sequence[TokenizedMolecule]) -> Tensor | None:
+        """As `_run`; None if the device ran out of memory."""
+        try:
+            return self._run(molecules)
+        except RuntimeError as error:
+            if not any(words in str(error) for words in OUT_OF_MEMORY):
+                raise
+            return None
 
     def _run(self, molecules: Sequence[TokenizedMolecule]) -> Tensor:
         """Features of one batch, on the device; a GPU may still be computing them."""
         tokens, coords = pad_batch(molecules, self.vocabulary.pad)
         if self.device.type == "cuda":
             tokens, coords = tokens.pin_memory(), coords.pin_memory()
-        output = self.forward(
-            tokens.to(self.device, non_blocking=True), coords.to(self.device, non_blocking=True)
-        )
-        self._tokens += tokens.numel()
+        with on(self.device):
+            output = self.forward(
+                tokens.to(self.device, non_blocking=True),
+                coords.to(self.device, non_blocking=True),
+            )
+        self._computed += tokens.numel()
         self._padding += int((tokens == self.vocabulary.pad).sum())
         return output
 
@@ -228,12 +248,13 @@ class UniMolEncoder:
                 f"{self.device} has no room for one molecule of {longest} tokens; free memory on "
                 "it, or use another --device"
             )
-        # From what was tried, which may be far below a budget that never bound.
-        tried = Budget(molecules, molecules * longest, molecules * longest**2, 0).halved()
-        self.budget = Budget(
-            min(self.budget.molecules, tried.molecules), min(self.budget.tokens, tried.tokens),
-            min(self.budget.pairs, tried.pairs), self.budget.enough_tokens,
-        )  # fmt: skip
+        # Of what was tried, which may be far below a budget that never bound. The number of
+        # molecules stays: a few long ones say nothing of how many short ones fit.
+        self.budget = replace(
+            self.budget,
+            tokens=min(self.budget.tokens, molecules * longest // 2),
+            pairs=min(self.budget.pairs, molecules * longest**2 // 2),
+        )
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         log.warning(
@@ -241,8 +262,3 @@ class UniMolEncoder:
             "%s tokens and %s pairs in a batch",
             self.device, molecules, longest, self.budget.tokens, self.budget.pairs,
         )  # fmt: skip
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether it is torch's error for a GPU, or the one of its allocator on a CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -14,6 +14,7 @@ Against `model.UniMol`, which the tests compare it with:
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -155,6 +156,11 @@ class Engine:
         return pair_BHNN.masked_fill_(tokens_BN.eq(self.pad)[:, None, None], float("-inf"))
 
 
+def on(device: torch.device) -> AbstractContextManager:
+    """Make a GPU the current one, on which Triton starts its kernels."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
 def build_engine(model: UniMol, dtype: torch.dtype, device: torch.device) -> Engine:
     """A model's engine on a device, its matrix products in a dtype.
 
@@ -167,5 +173,5 @@ def build_engine(model: UniMol, dtype: torch.dtype, device: torch.device) -> Eng
         from pipeline.encoders.unimol.kernels_cuda import CudaKernels as DeviceKernels
     else:
         from pipeline.encoders.unimol.kernels_cpu import CpuKernels as DeviceKernels
-    with torch.inference_mode():
+    with torch.inference_mode(), on(device):
         return Engine(model.to(device), DeviceKernels(dtype, model.config.heads))

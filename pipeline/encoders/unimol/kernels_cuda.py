@@ -89,13 +89,14 @@ def _gaussian_kernel(
 
 
 class CudaKernels:
-    """Triton kernels around torch's matrix products; pairs in the products' dtype."""
+    """Triton kernels around torch's matrix products; pairs in bfloat16, if the products are."""
 
-    gaussian_rows = 1 << 20
+    gaussian_rows = 1 << 18  # their channels take 64 MiB in 16 bits
 
     def __init__(self, dtype: torch.dtype, heads: int):
-        self.dtype = self.pair_dtype = dtype
-        self.heads = heads
+        self.dtype, self.heads = dtype, heads
+        # Logits of any size fit bfloat16; float16 would overflow above 65,504.
+        self.pair_dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
 
     def product(self, weight: Tensor, bias: Tensor, gelu: bool = False) -> Product:
         """As `Kernels.product`."""
