@@ -117,7 +117,7 @@ def train(molecules: pa.Table, encoded: EncodeResult, settings: TrainSettings) -
     )
     _forget(f"{storage}/{name}")
     if outcome["resumed_after_epoch"]:
-        log.info("resumed after epoch %s of an earlier run", outcome["resumed_after_epoch"])
+        log.info("resumed after epoch %s", outcome["resumed_after_epoch"])
     log.info(
         "trained %s epochs in %.1f s; best validation AUROC %.4f at epoch %s",
         len(times), outcome["train_time_seconds"], outcome["best_val_auroc"],
