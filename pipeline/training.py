@@ -7,6 +7,8 @@ import hashlib
 import io
 import json
 import logging
+import signal
+import threading
 from dataclasses import asdict
 from typing import Any
 
@@ -68,7 +70,7 @@ def train(molecules: pa.Table, encoded: EncodeResult, settings: TrainSettings) -
         )
     storage = f"{absolute(settings.output_dir)}/.ray_train"
     name = _run_name(settings, encoded, keys)
-    result = _trainer(settings, encoded, keys, use_gpu, storage, name).fit()
+    result = _fit(_trainer(settings, encoded, keys, use_gpu, storage, name))
     outcome = result.return_value
     state = read_state(result.checkpoint)
 
@@ -161,6 +163,22 @@ def _trainer(
             failure_config=ray.train.FailureConfig(max_failures=2),
         ),
     )
+
+
+def _fit(trainer: TorchTrainer) -> ray.train.Result:
+    """Run a trainer; Ctrl-C ends it as KeyboardInterrupt.
+
+    Ray Train answers Ctrl-C by ending the process as if all were well, and leaves its handler
+    in place for what comes after the training.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        return trainer.fit()
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
 
 
 def _run_name(settings: TrainSettings, encoded: EncodeResult, keys: dict[str, list[str]]) -> str:

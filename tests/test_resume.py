@@ -1,8 +1,9 @@
-"""A training run that is killed goes on from its last checkpoint, to the same weights."""
+"""A training run that is stopped goes on from its last checkpoint, to the same weights."""
 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 REPOSITORY = Path(__file__).parent.parent
 LIMIT_SECONDS = 120
 EPOCHS, CHECKPOINT_EVERY = 400, 20
+MODEL = "checkpoint/model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -54,26 +56,35 @@ def has_checkpoint(output: Path) -> bool:
     return any("checkpoint_" in note.read_text() for note in notes)
 
 
-def test_a_killed_training_run_resumes_to_the_same_weights(
-    ray_session, split, small_weights, tmp_path
-):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    expected = finish(start(whole, split, small_weights), whole)
-    assert len(expected) == EPOCHS + 1
+@pytest.fixture(scope="module")
+def undisturbed(ray_session, split, small_weights) -> tuple[list[str], bytes]:
+    """The epochs and the head's bytes of a run that was left alone."""
+    output = split.parent / "whole"
+    epochs = finish(start(output, split, small_weights), output)
+    assert len(epochs) == EPOCHS + 1
+    return epochs, (output / MODEL).read_bytes()
 
-    killed = start(broken, split, small_weights)
+
+@pytest.mark.parametrize("stop, code", [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_stopped_training_run_resumes_to_the_same_weights(
+    undisturbed, split, small_weights, tmp_path, stop, code
+):
+    output = tmp_path / "broken"
+    stopped = start(output, split, small_weights)
     deadline = time.monotonic() + LIMIT_SECONDS
-    while not has_checkpoint(broken):
-        assert killed.poll() is None, "the run ended before it could be killed"
+    while not has_checkpoint(output):
+        assert stopped.poll() is None, "the run ended before it could be stopped"
         assert time.monotonic() < deadline, "no checkpoint appeared"
         time.sleep(0.01)
-    killed.kill()
-    killed.wait()
-    assert not (broken / "checkpoint").exists()
+    stopped.send_signal(stop)
+    assert stopped.wait(timeout=LIMIT_SECONDS) == code
+    log = (output / "log.txt").read_text()
+    assert "Traceback" not in log
+    assert (stop == signal.SIGKILL) or "the same command continues" in log
+    assert not (output / "checkpoint").exists()
 
-    resumed = start(broken, split, small_weights)
-    assert finish(resumed, broken) == expected
-    assert "resumed after epoch" in (broken / "log.txt").read_text()
-    model = "checkpoint/model.safetensors"
-    assert (broken / model).read_bytes() == (whole / model).read_bytes()
-    assert not has_checkpoint(broken)
+    epochs, model = undisturbed
+    assert finish(start(output, split, small_weights), output) == epochs
+    assert "resumed after epoch" in (output / "log.txt").read_text()
+    assert (output / MODEL).read_bytes() == model
+    assert not has_checkpoint(output)
