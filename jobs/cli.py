@@ -17,7 +17,6 @@ from pipeline.errors import InputError
 from pipeline.telemetry import configure_logging
 
 S = TypeVar("S", bound=Settings)
-METRICS = ("auroc", "aupr", "fpr95")
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)

@@ -8,6 +8,7 @@ from pipeline.config import EvaluateSettings
 
 def evaluate(settings: EvaluateSettings) -> None:
     """Evaluate a checkpoint and print its metrics."""
+    from pipeline.evaluation import METRICS
     from pipeline.experiment import run_evaluation
 
     results = run_evaluation(settings)
@@ -15,10 +16,7 @@ def evaluate(settings: EvaluateSettings) -> None:
         f"encoder     {results['encoder']} (weights: {results['weights']})",
         f"test set    {results['id_molecules']:,} ID and {results['ood_molecules']:,} OOD "
         f"molecules of {results['dataset']}",
-        *(
-            f"{name.upper():10}  {metric_cell(results, name)}"
-            for name in ("auroc", "aupr", "fpr95")
-        ),
+        *(f"{name.upper():10}  {metric_cell(results, name)}" for name in METRICS),
         f"energy      ID mean {results['id_mean_energy']:.3f}, OOD mean "
         f"{results['ood_mean_energy']:.3f}",
         f"outputs     {settings.output_dir}",

@@ -23,6 +23,7 @@ class QuickstartSettings(StoreSettings, OutputSettings):
 
 def quickstart(settings: QuickstartSettings) -> None:
     """Run both encoders and compare them."""
+    from pipeline.evaluation import METRICS
     from pipeline.experiment import run_evaluation, run_training
 
     rows = []
@@ -51,12 +52,12 @@ def quickstart(settings: QuickstartSettings) -> None:
         rows.append(
             [
                 f"{model} ({results['weights']})",
-                *(metric_cell(results, name) for name in ("auroc", "aupr", "fpr95")),
+                *(metric_cell(results, name) for name in METRICS),
                 f"{rate:.1f}" if rate else "in store",
                 f"{1000 * stats['avg_epoch_time_seconds']:.0f}",
             ]
         )
-    header = ["encoder (weights)", "AUROC", "AUPR", "FPR95", "molecules/s", "ms/epoch"]
+    header = ["encoder (weights)", *map(str.upper, METRICS), "molecules/s", "ms/epoch"]
     say(
         "",
         table(header, rows),

@@ -8,13 +8,16 @@ import platform
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import ray
 import ray.data
 
 from pipeline.config import EncoderSettings
 from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from pipeline.encoders.unimol.batching import Budget  # would import torch
 
 log = logging.getLogger(__name__)
 E = TypeVar("E", bound=EncoderSettings)
@@ -29,7 +32,8 @@ CPU_ENCODER_BYTES = 2 * 1024**3  # what an encoder on a CPU may take: weights an
 class EncoderPool(NamedTuple):
     """Encoder actors to start: their number, device, and what each one reserves.
 
-    `tuned_tokens` is what a batch holds at most where jobs.tune chose that for this device.
+    `budget` is what a forward pass may hold where jobs.tune chose that; None leaves it to the
+    encoder.
     """
 
     actors: int
@@ -37,7 +41,7 @@ class EncoderPool(NamedTuple):
     cpus: float
     gpus: float
     batch_size: int
-    tuned_tokens: int | None = None
+    budget: Budget | None = None
 
 
 def start_ray() -> None:

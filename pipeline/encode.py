@@ -23,7 +23,7 @@ from pipeline.config import EncoderSettings
 from pipeline.encode_steps import EncodeBatch, make_conformers, read_conformers
 from pipeline.store import Index, KeyedTable, new_run_stamp
 from pipeline.tables import OUTCOMES, REJECTIONS, TO_EMBED, Tables
-from pipeline.tuning import tuned
+from pipeline.tuning import budget_of, tuned
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,11 @@ class EncodeResult:
     peak_resident_memory_gb: float
     padding_share: float
     identity: dict[str, Any]
+
+    @property
+    def label(self) -> dict[str, str]:
+        """Which encoder and weights made the features, for every result file."""
+        return {name: self.identity[name] for name in ("encoder", "weights")}
 
 
 @dataclass(frozen=True)
@@ -167,7 +172,7 @@ def _tuned_pool(tables: Tables, settings: EncoderSettings) -> EncoderPool:
         return pool
     size = settings.encoding_batch_size or found.encoding_batch_size
     log.info("batches as jobs.tune chose: %s molecules, %s tokens", size, found.tokens)
-    return pool._replace(batch_size=size, tuned_tokens=found.tokens)
+    return pool._replace(batch_size=size, budget=budget_of(found.tokens, size))
 
 
 def _unique(molecules: pa.Table) -> pa.Table:

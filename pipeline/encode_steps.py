@@ -72,30 +72,30 @@ def _rows(batch: pa.Table) -> list[dict[str, Any]]:
     return rows
 
 
+def pooled_encoder(settings: EncoderSettings, pool: EncoderPool) -> Encoder:
+    """An encoder of the pool, in this process; on a CPU it takes one thread."""
+    if pool.device == "cpu":
+        import torch  # only here: the workers that make conformers do without it
+
+        torch.set_num_threads(1)
+    return load_encoder(
+        settings.foundation_model,
+        weights=settings.weights,
+        device=pool.device,
+        precision=settings.precision,
+        token_order=settings.token_order,
+        encoding_batch_size=pool.batch_size,
+        budget=pool.budget,
+        memory_share=pool.gpus or 1.0,
+    )
+
+
 class EncodeBatch:
     """One encoder on one device: rows in, features into the store, outcomes out."""
 
     def __init__(self, tables: Tables, settings: EncoderSettings, run: str, pool: EncoderPool):
-        if pool.device == "cpu":
-            import torch  # only here: the workers that make conformers do without it
-
-            torch.set_num_threads(1)
-        budget = None
-        if pool.tuned_tokens is not None:
-            from pipeline.tuning import budget_of
-
-            budget = budget_of(pool.tuned_tokens, pool.batch_size)
         self.tables, self.run = tables, run
-        self.encoder: Encoder = load_encoder(
-            settings.foundation_model,
-            weights=settings.weights,
-            device=pool.device,
-            precision=settings.precision,
-            token_order=settings.token_order,
-            encoding_batch_size=pool.batch_size,
-            budget=budget,
-            memory_share=pool.gpus or 1.0,
-        )
+        self.encoder = pooled_encoder(settings, pool)
         telemetry.reset_peak_memory()
 
     def __call__(self, batch: pa.Table) -> pa.Table:

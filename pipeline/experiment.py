@@ -132,7 +132,7 @@ def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
         device="cuda" if use_gpu else "cpu",
     )
     is_ood = pc.equal(encoded.molecules["role"], "ood_test").to_numpy(zero_copy_only=False)
-    label = _label(encoded.result)
+    label = encoded.result.label
     results = {
         **label,
         "dataset": data.dataset or data.data_file,
@@ -194,10 +194,6 @@ def _encode(molecules: pa.Table, source: Molecules, settings: EncoderSettings) -
     return Encoded(molecules.filter(pc.invert(refused)), rejected, result)
 
 
-def _label(result: EncodeResult) -> dict[str, str]:
-    return {"encoder": result.identity["encoder"], "weights": result.identity["weights"]}
-
-
 def _summary(source: Molecules, encoded: Encoded, settings: EncodeSettings | TrainSettings) -> dict:
     result = encoded.result
     roles = (
@@ -206,7 +202,7 @@ def _summary(source: Molecules, encoded: Encoded, settings: EncodeSettings | Tra
         else {}
     )
     return {
-        **_label(result),
+        **result.label,
         "dataset": settings.dataset or settings.data_file,
         "rows_in": source.rows,
         "molecules_out": encoded.molecules.num_rows,

@@ -74,7 +74,7 @@ def train(molecules: pa.Table, encoded: EncodeResult, settings: TrainSettings) -
     outcome = result.return_value
     state = read_state(result.checkpoint)
 
-    label = {"encoder": encoded.identity["encoder"], "weights": encoded.identity["weights"]}
+    label = encoded.label
     times = [epoch["epoch_time_seconds"] for epoch in outcome["history"]]
     stats = {
         **label,

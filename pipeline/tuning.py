@@ -21,7 +21,7 @@ import ray
 from pipeline import telemetry
 from pipeline.cluster import EncoderPool, device_name, encoder_pool, settled
 from pipeline.config import EncoderSettings, TuneSettings
-from pipeline.encoders import load_encoder
+from pipeline.encode_steps import pooled_encoder
 from pipeline.encoders.unimol.batching import Budget
 from pipeline.encoders.unimol.encoder import UniMolEncoder
 from pipeline.errors import InputError
@@ -168,15 +168,7 @@ def _trials(
 ) -> list[Trial]:
     """On the worker: the trials that fit the memory asked for."""
     telemetry.configure_logging()
-    if pool.device == "cpu":
-        import torch
-
-        torch.set_num_threads(1)  # as each of the flow's encoders, one a core
-    encoder = load_encoder(
-        settings.foundation_model, weights=settings.weights, device=pool.device,
-        precision=settings.precision, token_order=settings.token_order,
-        memory_share=pool.gpus or 1.0,
-    )  # fmt: skip
+    encoder = pooled_encoder(settings, pool)
     trials = []
     try:
         for trial in _sweep(encoder, settings, atoms, sizes):

@@ -9,6 +9,7 @@ import yaml
 from jobs import encode, evaluate, split, train
 from jobs.cli import main
 from pipeline.config import EncodeSettings, EvaluateSettings, SplitSettings, TrainSettings
+from tests.commands import assert_one_line
 
 COMMANDS = {
     "encode": (EncodeSettings, encode.encode),
@@ -30,15 +31,6 @@ def run(capsys, tmp_path, monkeypatch):
         return code, captured.out, captured.err
 
     return run
-
-
-def assert_one_line(code: int, err: str, job: str, *parts: str) -> None:
-    lines = err.strip().splitlines()
-    assert code == 2
-    assert len(lines) == 1, err
-    assert lines[0].startswith(f"jobs.{job}: error: ")
-    for part in parts:
-        assert part in lines[0]
 
 
 @pytest.mark.parametrize(

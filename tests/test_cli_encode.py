@@ -16,8 +16,7 @@ from jobs.encode import encode
 from pipeline.config import EncodeSettings
 from pipeline.molecules import canonicalize, molecule_key
 from pipeline.store import KeyedTable
-
-REPOSITORY = Path(__file__).parent.parent
+from tests.commands import REPOSITORY, assert_one_line
 
 
 def command(*argv: str | Path) -> int:
@@ -66,18 +65,10 @@ BAD_YAML = {
 }
 
 
-def assert_one_line(code: int, err: str, told: list[str]) -> None:
-    assert code == 2
-    assert len(err.strip().splitlines()) == 1, err
-    assert err.startswith("jobs.encode: error: ")
-    for part in told:
-        assert part in err
-
-
 @pytest.mark.parametrize("case", BAD_FLAGS)
 def test_bad_flags_are_one_line(folder, capsys, case):
     argv, told = BAD_FLAGS[case]
-    assert_one_line(command(*argv), capsys.readouterr().err, told)
+    assert_one_line(command(*argv), capsys.readouterr().err, "encode", *told)
 
 
 @pytest.mark.parametrize("case", BAD_YAML)
@@ -85,13 +76,13 @@ def test_bad_yaml_is_one_line(folder, capsys, case):
     content, told = BAD_YAML[case]
     (folder / "settings.yaml").write_bytes(content)
     code = command("--config", "settings.yaml", *GOOD)
-    assert_one_line(code, capsys.readouterr().err, told)
+    assert_one_line(code, capsys.readouterr().err, "encode", *told)
 
 
 def test_as_a_process_bad_input_is_one_line_too(folder):
     argv = [sys.executable, "-m", "jobs.encode", "--data_file", str(folder / "absent.smi")]
     done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert_one_line(done.returncode, done.stderr, ["absent.smi: no such file"])
+    assert_one_line(done.returncode, done.stderr, "encode", "absent.smi: no such file")
     assert done.stdout == ""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,11 +14,10 @@ import pytest
 from rdkit import Chem
 
 from pipeline.store import KeyedTable
+from tests.commands import LIMIT_SECONDS, start_job, wait_for_success
 from tests.test_encode import encode_file
 
-REPOSITORY = Path(__file__).parent.parent
 BAD_LINES = ["nonsense", "", "[H][H]"]
-START_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
@@ -42,25 +40,21 @@ def start(folder: Path, lines: list[str], cache_root: Path, weights: Path) -> su
     """The command as a process of its own; RAY_ADDRESS makes it join the tests' Ray."""
     folder.mkdir(exist_ok=True)
     (folder / "rows.smi").write_text("\n".join(lines))
-    argv = [sys.executable, "-m", "jobs.encode", "--data_file", str(folder / "rows.smi")]
-    argv += ["--cache_root", str(cache_root), "--output_dir", str(folder / "out")]
-    argv += ["--weights", str(weights), "--device", "cpu", "--encoder_workers", "1"]
-    argv += ["--precision", "fp32"]
-    argv += ["--encoding_batch_size", "4"]  # many shards, so that a kill falls between two
-    with open(folder / "log.txt", "a") as log:
-        return subprocess.Popen(argv, cwd=REPOSITORY, stdout=log, stderr=log)
+    flags = {
+        "data_file": folder / "rows.smi", "cache_root": cache_root, "output_dir": folder / "out",
+        "weights": weights, "device": "cpu", "encoder_workers": 1, "precision": "fp32",
+        "encoding_batch_size": 4,  # many shards, so that a kill falls between two
+    }  # fmt: skip
+    return start_job("encode", folder, flags)
 
 
 def finish(process: subprocess.Popen, folder: Path) -> dict:
-    code = process.wait(timeout=START_SECONDS)
-    log = (folder / "log.txt").read_text()
-    assert code == 0, log
-    assert "Traceback" not in log
+    wait_for_success(process, folder)
     return json.loads((folder / "out" / "run_summary.json").read_text())
 
 
 def wait_for_shards(process: subprocess.Popen, cache_root: Path, count: int) -> None:
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + LIMIT_SECONDS
     while len(list(cache_root.glob("features/*/*.parquet"))) < count:
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline, "no features appeared"
@@ -99,7 +93,7 @@ def test_a_stopped_run_is_continued_by_the_same_command(
     stopped = start(tmp_path, lines, store, small_weights)
     wait_for_shards(stopped, store, 2)
     stopped.send_signal(stop)
-    assert stopped.wait(timeout=START_SECONDS) == code
+    assert stopped.wait(timeout=LIMIT_SECONDS) == code
     log = (tmp_path / "log.txt").read_text()
     assert "Traceback" not in log
     assert (stop == signal.SIGKILL) or "the same command continues" in log

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parent.parent
-LIMIT_SECONDS = 120
+from tests.commands import LIMIT_SECONDS, start_job, wait_for_success
+
 EPOCHS, CHECKPOINT_EVERY = 400, 20
 MODEL = "checkpoint/model.safetensors"
 
@@ -35,16 +34,12 @@ def start(output: Path, split: Path, weights: Path) -> subprocess.Popen:
         "epochs": EPOCHS, "early_stopping_patience": EPOCHS, "checkpoint_every": CHECKPOINT_EVERY,
         "encoder_workers": 1,
     }  # fmt: skip
-    argv = [sys.executable, "-m", "jobs.train"]
-    argv += [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-    output.mkdir(exist_ok=True)
-    with open(output / "log.txt", "a") as log:
-        return subprocess.Popen(argv, cwd=REPOSITORY, stdout=log, stderr=log)
+    return start_job("train", output, flags)
 
 
 def finish(process: subprocess.Popen, output: Path) -> list[str]:
     """Wait for the end; the epochs in training_dynamics.csv without their times."""
-    assert process.wait(timeout=LIMIT_SECONDS) == 0, (output / "log.txt").read_text()
+    wait_for_success(process, output)
     rows = (output / "training_dynamics.csv").read_text().splitlines()
     place = rows[0].split(",").index("epoch_time_seconds")
     return [",".join(c for i, c in enumerate(row.split(",")) if i != place) for row in rows]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,8 +31,8 @@ class CpuKernels:
         """As `Kernels.product`; GELU on the way out of the product."""
         weight, bias = weight.to(self.dtype), bias.to(self.dtype)
         if not (torch.backends.mkldnn.is_available() and multiplies_natively(self.dtype)):
-            plain = torch.nn.functional.linear
-            return lambda x: F.gelu(plain(x, weight, bias)) if gelu else plain(x, weight, bias)
+            plain = partial(F.linear, weight=weight, bias=bias)
+            return (lambda x: F.gelu(plain(x))) if gelu else plain
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
         post = ("gelu", [], "none") if gelu else ("none", [], "")
         return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, *post)
