@@ -14,6 +14,7 @@ import ray
 import ray.data
 
 from pipeline.config import EncoderSettings
+from pipeline.conformers import NVMOLKIT
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -125,9 +126,16 @@ def encoder_pool(settings: EncoderSettings) -> EncoderPool:
     waits for them; without a reservation the operating system shares the cores between both.
     """
     device = device_of(settings.device)
+    if settings.conformer_method == NVMOLKIT and device != "cuda":
+        raise InputError(
+            "--conformer_method nvmolkit needs a GPU, and the Ray cluster has none (or --device "
+            "cpu was given); use etkdg+mmff"
+        )
     if device == "cuda":
         actors = settings.encoder_workers or int(ray.cluster_resources()["GPU"])
         gpus = min(1.0, ray.cluster_resources()["GPU"] / actors)
+        if settings.conformer_method == NVMOLKIT:
+            gpus /= 2  # the other half is its conformers'
         return EncoderPool(actors, device, 0, gpus, settings.encoding_batch_size or GPU_BATCH)
     room = int(ray.cluster_resources().get("memory", 0) // CPU_ENCODER_BYTES)
     actors = settings.encoder_workers or max(1, min(cluster_cores(), room))

@@ -87,9 +87,9 @@ class EncoderSettings(StoreSettings):
     """Upper bound on molecules in one forward pass; default: 128 on a CPU, 4096 on a GPU."""
     encoder_workers: int | None = bounded(None, least=1)
     """Encoder actors; default: one a GPU, or one a CPU core."""
-    conformer_method: Literal["etkdg+mmff", "etkdg"] = "etkdg+mmff"
-    """How conformers are made: ETKDG relaxed by MMFF94, as the published weights expect, or
-    ETKDG alone, which takes half the time."""
+    conformer_method: Literal["etkdg+mmff", "etkdg", "nvmolkit"] = "etkdg+mmff"
+    """How conformers are made: ETKDG relaxed by MMFF94, as the published weights expect; ETKDG
+    alone, which takes half the time; or nvmolkit, which does both on GPUs, if it is installed."""
     conformer_seed: int = bounded(42, least=0)
     """Random seed of the 3D embedding."""
     conformer_seconds: float = bounded(60.0, above=0)

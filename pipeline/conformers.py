@@ -12,6 +12,7 @@ import select
 import subprocess
 import sys
 import time
+from importlib import metadata
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,10 +20,12 @@ import rdkit
 from rdkit import Chem
 from rdkit.Chem import rdDepictor, rdDistGeom, rdForceFieldHelpers
 
-from pipeline.errors import RowRejected
+from pipeline.errors import InputError, RowRejected
 
 DEFAULT_SEED = 42
-METHODS = ("etkdg+mmff", "etkdg")  # ETKDG embedding, relaxed by MMFF94 or left as embedded
+# ETKDG embedding, relaxed by MMFF94 or left as embedded; or both of them by nvMolKit on a GPU.
+METHODS = ("etkdg+mmff", "etkdg", "nvmolkit")
+NVMOLKIT = METHODS[2]
 CODE_VERSION = 1  # raise it when the same SMILES would give another conformer
 START_LIMIT_SECONDS = 120
 
@@ -36,14 +39,29 @@ class Conformer(NamedTuple):
 
 
 def identity(*, seed: int, hydrogens: bool, method: str = METHODS[0]) -> dict[str, Any]:
-    """What decides a conformer besides its SMILES, JSON-ready."""
-    return {
+    """What decides a conformer besides its SMILES, JSON-ready.
+
+    Raises
+    ------
+    InputError
+        If the method needs nvMolKit and it is not installed.
+    """
+    decides = {
         "method": method,
         "code_version": CODE_VERSION,
         "rdkit": rdkit.__version__,
         "seed": seed,
         "hydrogens": hydrogens,
     }
+    if method == NVMOLKIT:
+        try:
+            decides[NVMOLKIT] = metadata.version(NVMOLKIT)
+        except metadata.PackageNotFoundError:
+            raise InputError(
+                "--conformer_method nvmolkit: the package nvmolkit is not installed; it needs a "
+                "GPU and the RDKit version that its wheel names"
+            ) from None
+    return decides
 
 
 def embed(
@@ -62,7 +80,7 @@ def embed(
     Parameters
     ----------
     hydrogens : keep hydrogens in the result.
-    method : of `METHODS`; without MMFF takes half the time and gives other coordinates.
+    method : "etkdg+mmff", or "etkdg", which takes half the time and gives other coordinates.
 
     Raises
     ------
@@ -70,19 +88,35 @@ def embed(
         If the SMILES does not parse, RDKit raises, or no atom is left. (unimol_tools puts
         every atom at the origin where RDKit raises.)
     """
-    molecule = Chem.MolFromSmiles(smiles)
-    if molecule is None:
-        raise RowRejected("SMILES does not parse")
+    molecule = with_hydrogens(smiles)
     try:
-        molecule = Chem.AddHs(molecule)
         kind = "3d" if rdDistGeom.EmbedMolecule(molecule, randomSeed=seed) == 0 else "2d"
         if kind == "3d" and method == METHODS[0]:
             _relax(molecule)
         elif kind == "2d":
             rdDepictor.Compute2DCoords(molecule)
-        coords = molecule.GetConformer().GetPositions().astype(np.float32)
     except (RuntimeError, ValueError) as error:  # RDKit's C++ invariants surface as these
-        raise RowRejected(f"RDKit cannot place its atoms: {_first_line(error)}") from None
+        raise RowRejected(f"RDKit cannot place its atoms: {first_line(error)}") from None
+    return conformer_of(molecule, kind, hydrogens)
+
+
+def with_hydrogens(smiles: str) -> Chem.Mol:
+    """The molecule with explicit hydrogens; RowRejected if its SMILES does not parse."""
+    molecule = Chem.MolFromSmiles(smiles)
+    if molecule is None:
+        raise RowRejected("SMILES does not parse")
+    return Chem.AddHs(molecule)
+
+
+def conformer_of(molecule: Chem.Mol, kind: str, hydrogens: bool) -> Conformer:
+    """The molecule's only conformer, with or without hydrogens.
+
+    Raises
+    ------
+    RowRejected
+        If no atom is left, or a coordinate is not finite.
+    """
+    coords = molecule.GetConformer().GetPositions().astype(np.float32)
     atoms = np.array([atom.GetAtomicNum() for atom in molecule.GetAtoms()], dtype=np.uint8)
     if not hydrogens:
         heavy = atoms != 1
@@ -101,7 +135,8 @@ def _relax(molecule: Chem.Mol) -> None:
         pass  # no MMFF parameters: the embedded coordinates stay, as in unimol_tools
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says first."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:200] if lines else type(error).__name__
 
@@ -145,6 +180,13 @@ class IsolatedEmbedder:
             raise RowRejected(answer["reason"])
         coords = np.frombuffer(bytes.fromhex(answer["coords"]), dtype=np.float32).reshape(-1, 3)
         return Conformer(np.array(answer["atoms"], dtype=np.uint8), coords, answer["kind"])
+
+    def embed_or_reject(self, smiles: str) -> Conformer | RowRejected:
+        """As `embed`, with the rejection returned."""
+        try:
+            return self.embed(smiles)
+        except RowRejected as rejection:
+            return rejection
 
     def close(self) -> int | None:
         """End the child, if there is one, and return its exit code."""

@@ -18,9 +18,15 @@ import pyarrow.compute as pc
 import ray.data
 
 from pipeline import telemetry
-from pipeline.cluster import EncoderPool, cluster_cores, encoder_pool, settled
+from pipeline.cluster import GPU_BATCH, EncoderPool, cluster_cores, encoder_pool, settled
 from pipeline.config import EncoderSettings
-from pipeline.encode_steps import EncodeBatch, make_conformers, read_conformers
+from pipeline.conformers import NVMOLKIT
+from pipeline.encode_steps import (
+    EncodeBatch,
+    MakeConformersOnGpu,
+    make_conformers,
+    read_conformers,
+)
 from pipeline.store import Index, KeyedTable, new_run_stamp
 from pipeline.tables import OUTCOMES, REJECTIONS, TO_EMBED, Tables
 from pipeline.tuning import budget_of, tuned
@@ -92,7 +98,17 @@ def encoding_graph(
     step = {"tables": tables, "settings": settings, "run": run}
     rows = ray.data.from_arrow(_blocks(pending.unmade))
     if tables.conformers is not None:
-        made = rows.map_batches(make_conformers, fn_kwargs=step, **_ON_A_CORE)
+        if settings.conformer_method == NVMOLKIT:
+            made = rows.map_batches(
+                MakeConformersOnGpu,
+                fn_constructor_kwargs=step,
+                batch_format="pyarrow",
+                batch_size=GPU_BATCH,
+                num_gpus=pool.gpus,
+                compute=ray.data.ActorPoolStrategy(size=pool.actors),
+            )
+        else:
+            made = rows.map_batches(make_conformers, fn_kwargs=step, **_ON_A_CORE)
         rows = made.union(
             ray.data.from_arrow(_blocks(pending.stored)).map_batches(
                 read_conformers, fn_kwargs={"tables": tables}, **_ON_A_CORE

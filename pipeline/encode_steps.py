@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -15,33 +16,50 @@ from pipeline.config import EncoderSettings
 from pipeline.encoders import Encoder, load_encoder
 from pipeline.errors import RowRejected
 from pipeline.store import features_table
-from pipeline.tables import CONFORMERS, OUTCOMES, REJECTIONS, TO_ENCODE, Tables
+from pipeline.tables import CONFORMERS, OUTCOMES, REJECTIONS, TO_EMBED, TO_ENCODE, Tables
 
 
 def make_conformers(
     batch: pa.Table, tables: Tables, settings: EncoderSettings, run: str
 ) -> pa.Table:
-    """Embed molecules on this core; keep the conformers and the rejections."""
-    embedder = _embedder(
-        seed=settings.conformer_seed,
-        hydrogens=tables.identity["hydrogens"],
-        method=settings.conformer_method,
-        limit_seconds=settings.conformer_seconds,
-    )
-    rows = []
-    for key, smiles in zip(batch["key"].to_pylist(), batch["smiles"].to_pylist()):
-        row = {"key": key, "smiles": smiles}
-        try:
-            made = embedder.embed(smiles)
+    """Embed molecules on this core or GPU; keep the conformers and the rejections."""
+    rows = batch.select(TO_EMBED.names).to_pylist()
+    smiles = [row["smiles"] for row in rows]
+    for row, made in zip(rows, _embed(smiles, settings, tables.identity["hydrogens"])):
+        if isinstance(made, RowRejected):
+            row |= {"stage": "conformers", "reason": str(made)}
+        else:
             row |= {"atoms": made.atoms, "coords": made.coords.ravel(), "kind": made.kind}
-        except RowRejected as rejection:
-            row |= {"stage": "conformers", "reason": str(rejection)}
-        rows.append(row)
     table = pa.Table.from_pylist(rows, schema=TO_ENCODE)
     made = table["reason"].is_null()
     tables.conformers.write(table.filter(made).select(CONFORMERS.names), run)
     tables.conformer_rejections.write(table.filter(pc.invert(made)).select(REJECTIONS.names), run)
     return table
+
+
+class MakeConformersOnGpu:
+    """`make_conformers` for an actor, which keeps its GPU's context from batch to batch."""
+
+    def __init__(self, **step: Any):
+        self.step = step
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Embed a batch."""
+        return make_conformers(batch, **self.step)
+
+
+def _embed(
+    smiles: list[str], settings: EncoderSettings, hydrogens: bool
+) -> Iterable[conformers.Conformer | RowRejected]:
+    seed, method = settings.conformer_seed, settings.conformer_method
+    if method == conformers.NVMOLKIT:
+        from pipeline.conformers_gpu import embed_many
+
+        return embed_many(smiles, seed=seed, hydrogens=hydrogens)
+    embedder = _embedder(
+        seed=seed, hydrogens=hydrogens, method=method, limit_seconds=settings.conformer_seconds
+    )
+    return map(embedder.embed_or_reject, smiles)
 
 
 @lru_cache(maxsize=1)

@@ -1,16 +1,19 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
+from types import ModuleType
 
 import numpy as np
 import pytest
 from rdkit import Chem
-from rdkit.Chem import AllChem
+from rdkit.Chem import AllChem, rdDistGeom
 
-from pipeline.conformers import IsolatedEmbedder, embed
-from pipeline.errors import RowRejected
+from pipeline.conformers import IsolatedEmbedder, embed, identity
+from pipeline.conformers_gpu import embed_many
+from pipeline.errors import InputError, RowRejected
 from pipeline.molecules import canonicalize, molecule_key
 
 # RDKit embeds this zinc porphyrin for minutes.
@@ -136,3 +139,70 @@ def test_every_spelling_of_a_molecule_has_one_key():
     keys = {molecule_key(canonicalize(s)) for s in ("OCC", "CCO", "C(O)C", " CCO ")}
     assert len(keys) == 1
     assert molecule_key(canonicalize("CCN")) not in keys
+
+
+@pytest.fixture
+def nvmolkit(monkeypatch):
+    """nvMolKit's two calls, by RDKit: they check what the real ones do and take no others."""
+
+    def embed_molecules(molecules, params, confsPerMolecule=1):
+        assert params.useRandomCoords and confsPerMolecule == 1
+        if any(m.GetNumAtoms() == 1 for m in molecules):
+            raise ValueError("Molecule has one atom")
+        for molecule in molecules:
+            rdDistGeom.EmbedMultipleConfs(molecule, 1, params)
+
+    def optimize(molecules):
+        for molecule in molecules:
+            if not AllChem.MMFFHasAllMoleculeParams(molecule):
+                raise ValueError("lacking MMFF atom types", {"none": [], "no_params": [0]})
+            AllChem.MMFFOptimizeMoleculeConfs(molecule)
+
+    package, embedding, mmff = map(ModuleType, ("nvmolkit", "embed", "mmff"))
+    embedding.EmbedMolecules, mmff.MMFFOptimizeMoleculesConfs = embed_molecules, optimize
+    monkeypatch.setitem(sys.modules, "nvmolkit", package)
+    monkeypatch.setitem(sys.modules, "nvmolkit.embedMolecules", embedding)
+    monkeypatch.setitem(sys.modules, "nvmolkit.mmffOptimization", mmff)
+
+
+def test_nvmolkit_gives_each_molecule_a_conformer_or_a_reason(nvmolkit):
+    smiles = ["CCO", "C(", "c1ccccc1", "[Cl-]", "CC[Sn](C)C", "CCN"]
+    made = embed_many(smiles, seed=42, hydrogens=False)
+    assert [isinstance(each, RowRejected) for each in made] == [
+        False,
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert "parse" in str(made[1]) and "one atom" in str(made[3])
+    for text, each in zip(smiles, made):
+        if not isinstance(each, RowRejected):
+            molecule = Chem.MolFromSmiles(text)
+            assert each.atoms.tolist() == [a.GetAtomicNum() for a in molecule.GetAtoms()]
+            assert each.coords.shape == (len(each.atoms), 3) and each.kind == "3d"
+    recipe = rdDistGeom.ETKDGv3()
+    recipe.randomSeed, recipe.useRandomCoords = 42, True
+    ethanol = Chem.AddHs(Chem.MolFromSmiles("CCO"))
+    rdDistGeom.EmbedMolecule(ethanol, recipe)
+    AllChem.MMFFOptimizeMolecule(ethanol)
+    np.testing.assert_allclose(made[0].coords, ethanol.GetConformer().GetPositions()[:3], atol=1e-3)
+
+
+def test_what_nvmolkit_cannot_embed_is_flat(nvmolkit, monkeypatch):
+    monkeypatch.setattr(
+        sys.modules["nvmolkit.embedMolecules"], "EmbedMolecules", lambda *_, **__: None
+    )
+    [flat] = embed_many(["c1ccccc1"], seed=42, hydrogens=False)
+    assert flat.kind == "2d" and np.ptp(flat.coords[:, 2]) == 0
+
+
+def test_nvmolkit_needs_its_package():
+    with pytest.raises(InputError, match="nvmolkit is not installed"):
+        identity(seed=42, hydrogens=False, method="nvmolkit")
+
+
+def test_nvmolkits_version_decides_the_conformers(monkeypatch):
+    monkeypatch.setattr("pipeline.conformers.metadata.version", lambda name: "0.6.0")
+    assert identity(seed=42, hydrogens=False, method="nvmolkit")["nvmolkit"] == "0.6.0"
