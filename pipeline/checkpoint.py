@@ -1,11 +1,15 @@
 """The checkpoint folder: a trained head, what it was trained on, and how well it does.
 
 `config.json`, `model.safetensors`, `metrics.json` and `training_molecules.parquet`; no pickle.
+If the encoder was finetuned, `encoder.safetensors` holds its trained tensors, and no others.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -19,11 +23,12 @@ from torch import Tensor
 
 from pipeline.energy import EnergyHead
 from pipeline.errors import InputError
+from pipeline.finetune import Adapters, FinetunedEncoder
 from pipeline.store import parquet_bytes, write_atomically
 
 FORMAT = 1
 CONFIG, MODEL, METRICS = "config.json", "model.safetensors", "metrics.json"
-MOLECULES = "training_molecules.parquet"
+ENCODER, MOLECULES = "encoder.safetensors", "training_molecules.parquet"
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Checkpoint:
     encoder : identity of the encoder that made the features, and `features_key`, its hash.
     settings : all settings of the training run.
     molecules : `id`, `key`, `role` of every molecule that training and validation saw.
+    finetuned : whether the encoder was finetuned; `read_finetuned` reads what came of it.
     """
 
     head: EnergyHead
@@ -43,6 +49,7 @@ class Checkpoint:
     features_key: str
     settings: dict[str, Any]
     molecules: pa.Table
+    finetuned: bool
 
 
 def save_checkpoint(
@@ -51,8 +58,12 @@ def save_checkpoint(
     config: dict[str, Any],
     metrics: dict[str, Any],
     molecules: pa.Table,
+    finetuned: FinetunedEncoder | None = None,
 ) -> None:
     """Write a checkpoint folder, at a path or URI; config.json comes last and completes it."""
+    if finetuned is not None:
+        config = {**config, "finetuned": finetuned.config}
+        write_atomically(f"{folder}/{ENCODER}", safetensors.torch.save(finetuned.tensors))
     write_atomically(f"{folder}/{MODEL}", safetensors.torch.save(head))
     write_atomically(f"{folder}/{METRICS}", json_bytes(metrics))
     write_atomically(f"{folder}/{MOLECULES}", parquet_bytes(molecules))
@@ -68,21 +79,62 @@ def load_checkpoint(folder: str) -> Checkpoint:
         If the folder or a file is missing, or holds something else.
     """
     folder = folder.rstrip("/")
-    try:
-        config = json.loads(_read(folder, CONFIG))
-        if config["format"] != FORMAT:
-            raise KeyError(f"format {config['format']}, this version reads {FORMAT}")
+    with _told("checkpoint", folder):
+        config = _config(folder)
         state = safetensors.torch.load(_read(folder, MODEL))
         molecules = pq.read_table(BytesIO(_read(folder, MOLECULES)))
         head = EnergyHead(**config["head"])
         head.load_state_dict(state)
         return Checkpoint(
-            head.eval(), config["encoder"], config["features_key"], config["settings"], molecules
-        )
+            head.eval(), config["encoder"], config["features_key"], config["settings"], molecules,
+            "finetuned" in config,
+        )  # fmt: skip
+
+
+def finetuned_of(
+    tensors: dict[str, Tensor], adapters: Adapters | None, base_weights: str | None,
+    base_sha256: str,
+) -> FinetunedEncoder:  # fmt: skip
+    """A finetuned encoder under the SHA-256 that its file in a checkpoint will have."""
+    sha256 = hashlib.sha256(safetensors.torch.save(tensors)).hexdigest()
+    return FinetunedEncoder(tensors, adapters, base_weights, base_sha256, sha256)
+
+
+def read_finetuned(folder: str) -> FinetunedEncoder:
+    """What finetuning made of the encoder, from a checkpoint folder.
+
+    Raises
+    ------
+    InputError
+        As `load_checkpoint`; also if only a head was trained, or the file has been changed.
+    """
+    folder = folder.rstrip("/")
+    with _told("finetuned", folder):
+        config = _config(folder)
+        if "finetuned" not in config:
+            raise KeyError("of a finetuned encoder: only a head was trained")
+        content = _read(folder, ENCODER)
+        if hashlib.sha256(content).hexdigest() != config["finetuned"]["sha256"]:
+            raise KeyError(f"{ENCODER} is not the file that config.json describes")
+        return FinetunedEncoder.of(config["finetuned"], safetensors.torch.load(content))
+
+
+def _config(folder: str) -> dict[str, Any]:
+    config = json.loads(_read(folder, CONFIG))
+    if config["format"] != FORMAT:
+        raise KeyError(f"format {config['format']}, this version reads {FORMAT}")
+    return config
+
+
+@contextmanager
+def _told(flag: str, folder: str) -> Iterator[None]:
+    """Turn what a damaged folder raises into one line."""
+    try:
+        yield
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError, pa.ArrowInvalid,
             KeyError, TypeError, RuntimeError) as error:  # fmt: skip
-        reason = str(error).splitlines()[0]
-        raise InputError(f"--checkpoint {folder}: not a checkpoint: {reason}") from None
+        reason = (error.args[0] if isinstance(error, KeyError) else str(error)).splitlines()[0]
+        raise InputError(f"--{flag} {folder}: not a checkpoint: {reason}") from None
 
 
 def json_bytes(content: dict[str, Any]) -> bytes:
@@ -95,6 +147,4 @@ def _read(folder: str, name: str) -> bytes:
         fs, path = fsspec.url_to_fs(f"{folder}/{name}")
         return fs.cat_file(path)
     except (OSError, ValueError, ImportError):
-        raise InputError(
-            f"--checkpoint {folder}: no {name} in it; give the folder that jobs.train wrote"
-        ) from None
+        raise KeyError(f"no {name} in it; give the folder that jobs.train wrote") from None

@@ -29,6 +29,7 @@ from pipeline.encode_steps import (
 )
 from pipeline.store import Index, KeyedTable, new_run_stamp
 from pipeline.tables import OUTCOMES, REJECTIONS, TO_EMBED, Tables
+from pipeline.trunk import TrunkSpec
 from pipeline.tuning import budget_of, tuned
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class EncodeResult:
     peak_gpu_memory_gb, peak_resident_memory_gb : the largest of any encoder actor.
     padding_share : share of padding in the tokens that the encoders computed.
     identity : what decides the features; its `weights` is the label for reports.
+    trunk : the table of activations, if they were asked for.
     """
 
     features: KeyedTable
@@ -62,6 +64,7 @@ class EncodeResult:
     peak_resident_memory_gb: float
     padding_share: float
     identity: dict[str, Any]
+    trunk: KeyedTable | None = None
 
     @property
     def label(self) -> dict[str, str]:
@@ -125,13 +128,16 @@ def encoding_graph(
     )
 
 
-def encode(molecules: pa.Table, settings: EncoderSettings) -> EncodeResult:
+def encode(
+    molecules: pa.Table, settings: EncoderSettings, trunk: TrunkSpec | None = None
+) -> EncodeResult:
     """Make sure that the store has the features of molecules, and say which cannot have any.
 
     Parameters
     ----------
     molecules : `key` and canonical `smiles`; a key may repeat.
     settings : the encoder, the store, and whether to compute anew.
+    trunk : activations to keep besides the features.
 
     Raises
     ------
@@ -141,7 +147,7 @@ def encode(molecules: pa.Table, settings: EncoderSettings) -> EncodeResult:
         If a molecule is neither in the store nor rejected when the flow ends.
     """
     settings = settled(settings)
-    tables = Tables.of(settings)
+    tables = Tables.of(settings, trunk)
     for table in tables:
         table.create()
     wanted = _unique(molecules)
@@ -164,7 +170,8 @@ def encode(molecules: pa.Table, settings: EncoderSettings) -> EncodeResult:
     outcome = pa.concat_tables(outcomes)
     rejected_now = outcome.filter(outcome["reason"].is_valid()).select(REJECTIONS.names)
     rejected = pa.concat_tables([refused, rejected_now])
-    _check_nothing_lost(wanted, tables.features.index(), rejected)
+    for table in _made_by_encoders(tables):
+        _check_nothing_lost(wanted, table.index(), rejected)
     return EncodeResult(
         features=tables.features,
         rejected=rejected,
@@ -177,7 +184,12 @@ def encode(molecules: pa.Table, settings: EncoderSettings) -> EncodeResult:
         padding_share=(pc.sum(outcome["padding"]).as_py() or 0.0)
         / max(1.0, pc.sum(outcome["tokens"]).as_py() or 0.0),
         identity=tables.identity,
+        trunk=tables.trunk,
     )
+
+
+def _made_by_encoders(tables: Tables) -> list[KeyedTable]:
+    return [tables.features, *([] if tables.trunk is None else [tables.trunk])]
 
 
 def _tuned_pool(tables: Tables, settings: EncoderSettings) -> EncoderPool:
@@ -198,10 +210,12 @@ def _unique(molecules: pa.Table) -> pa.Table:
 
 
 def _known(wanted: pa.Table, tables: Tables, settings: EncoderSettings) -> pa.Table:
-    """Molecules whose features are in the store; none where they must be made anew."""
+    """Molecules that the store has all of; none where it must be made anew."""
     if settings.force_recompute_cache:
         return wanted.slice(0, 0)
-    return wanted.filter(pa.array(tables.features.index().find(_keys(wanted)) >= 0))
+    keys = _keys(wanted)
+    found = [table.index().find(keys) >= 0 for table in _made_by_encoders(tables)]
+    return wanted.filter(pa.array(np.logical_and.reduce(found)))
 
 
 def _refused(wanted: pa.Table, tables: Tables, settings: EncoderSettings) -> pa.Table:

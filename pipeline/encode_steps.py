@@ -102,6 +102,7 @@ def pooled_encoder(settings: EncoderSettings, pool: EncoderPool) -> Encoder:
         device=pool.device,
         precision=settings.precision,
         token_order=settings.token_order,
+        finetuned=settings.finetuned,
         encoding_batch_size=pool.batch_size,
         budget=pool.budget,
         memory_share=pool.gpus or 1.0,
@@ -114,6 +115,8 @@ class EncodeBatch:
     def __init__(self, tables: Tables, settings: EncoderSettings, run: str, pool: EncoderPool):
         self.tables, self.run = tables, run
         self.encoder = pooled_encoder(settings, pool)
+        # A molecule whose activations alone are missing keeps the feature that it has.
+        self.have = tables.features.index() if tables.trunk is not None else None
         telemetry.reset_peak_memory()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -128,13 +131,10 @@ class EncodeBatch:
                 ready.append(row)
             except RowRejected as rejection:
                 row |= {"stage": "encode", "reason": str(rejection)}
-        features = self.encoder.encode_prepared(prepared)
-        finite = np.isfinite(features).all(axis=1)
+        finite = self._encode([row["key"] for row in ready], prepared)
         for row, fine in zip(ready, finite):
             if not fine:
                 row |= {"stage": "encode", "reason": "the encoder's features are not finite"}
-        keys = [row["key"] for row, fine in zip(ready, finite) if fine]
-        self.tables.features.write(features_table(keys, features[finite]), self.run)
 
         tokens, padding = self.encoder.take_token_counts()
         measured = {
@@ -152,3 +152,22 @@ class EncodeBatch:
             outcome.filter(mine).select(REJECTIONS.names), self.run
         )
         return outcome
+
+    def _encode(self, keys: list[str], prepared: list[Any]) -> np.ndarray:
+        """Encode and keep what is finite; whether each is."""
+        if self.have is None:
+            features = self.encoder.encode_prepared(prepared)
+            new = finite = np.isfinite(features).all(axis=1)
+        else:
+            from pipeline.trunk import TrunkSpec, trunk_table
+
+            spec = TrunkSpec(*(self.tables.trunk.settings[name] for name in TrunkSpec._fields))
+            features, trunk = self.encoder.encode_with_trunk(prepared, *spec)
+            finite = np.isfinite(features).all(axis=1)
+            kept = np.flatnonzero(finite)
+            rows = trunk_table([keys[i] for i in kept], [trunk[i] for i in kept])
+            self.tables.trunk.write(rows, self.run)
+            new = finite & (self.have.find(keys) < 0)
+        made = [key for key, is_new in zip(keys, new) if is_new]
+        self.tables.features.write(features_table(made, features[new]), self.run)
+        return finite

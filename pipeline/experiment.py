@@ -25,12 +25,14 @@ from pipeline.config import (
 from pipeline.encode import EncodeResult, encode
 from pipeline.errors import InputError
 from pipeline.evaluation import energies_of, evaluate, predictions_csv
+from pipeline.finetune_run import choose_trunk, prepare_finetuning
 from pipeline.formats import check_source
 from pipeline.sources import Molecules, read_molecules, with_ids
-from pipeline.splits import assign_roles
-from pipeline.store import parquet_bytes, write_atomically
+from pipeline.splits import ROLES, assign_roles
+from pipeline.store import absolute, parquet_bytes, write_atomically
 from pipeline.tables import Tables
-from pipeline.training import train
+from pipeline.training import TRAINING_ROLES, train
+from pipeline.trunk import TrunkSpec
 
 log = logging.getLogger(__name__)
 
@@ -88,14 +90,18 @@ def run_training(settings: TrainSettings) -> dict[str, Any]:
     """
     check_inputs(settings)
     settings = replace(settings, precision=settled(settings).precision)  # for the checkpoint
+    finetuning = prepare_finetuning(settings) if settings.finetune_encoder else None
     source = read_molecules(settings)
-    sample = assign_roles(source.molecules, settings, settings.data_file)
-    encoded = _encode(sample, source, settings)
+    # The test molecules' features are the base encoder's, of no use to a finetuned one.
+    roles = tuple(ROLES) if finetuning is None else TRAINING_ROLES
+    sample = assign_roles(source.molecules, settings, settings.data_file, roles)
+    trunk = finetuning and choose_trunk(finetuning, sample["smiles"], settings)
+    encoded = _encode(sample, source, settings, trunk)
     _write_rejected(encoded.rejected, settings.output_dir)
-    _require_roles(encoded, ("id_train", "id_val", "ood_train", "ood_val"), settings.data_file)
+    _require_roles(encoded, TRAINING_ROLES, settings.data_file)
     summary = _summary(source, encoded, settings)
     write_atomically(f"{settings.output_dir}/run_summary.json", json_bytes(summary))
-    return train(encoded.molecules, encoded.result, settings)
+    return train(encoded.molecules, encoded.result, settings, finetuning)
 
 
 def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
@@ -187,8 +193,13 @@ def check_inputs(settings: EncodeSettings | TrainSettings | TuneSettings) -> Non
     Tables.of(settings)
 
 
-def _encode(molecules: pa.Table, source: Molecules, settings: EncoderSettings) -> Encoded:
-    result = encode(molecules, settings)
+def _encode(
+    molecules: pa.Table,
+    source: Molecules,
+    settings: EncoderSettings,
+    trunk: TrunkSpec | None = None,
+) -> Encoded:
+    result = encode(molecules, settings, trunk)
     refused = pc.is_in(molecules["key"], result.rejected["key"].combine_chunks())
     rejected = pa.concat_tables([source.rejected, with_ids(result.rejected, molecules)])
     return Encoded(molecules.filter(pc.invert(refused)), rejected, result)
@@ -256,6 +267,7 @@ def _test_settings(checkpoint: Checkpoint, settings: EvaluateSettings) -> TrainS
         output_dir=settings.output_dir,
         device=settings.device,
         allow_overlap=settings.allow_overlap or trained.allow_overlap,
+        finetuned=absolute(settings.checkpoint) if checkpoint.finetuned else trained.finetuned,
         **changes,
     )
 

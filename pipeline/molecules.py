@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
+import numpy as np
 from rdkit import Chem, RDLogger
 
 from pipeline.errors import RowRejected
@@ -37,3 +39,21 @@ def canonicalize(smiles: str | None) -> str:
 def molecule_key(canonical_smiles: str) -> str:
     """32 hex digits that stand for a molecule in the store: BLAKE2b of its canonical SMILES."""
     return hashlib.blake2b(canonical_smiles.encode(), digest_size=16).hexdigest()
+
+
+def sampled_atom_counts(smiles: Sequence[str], most: int, hydrogens: bool) -> np.ndarray:
+    """Atoms of a seeded sample of molecules, none without any, as int64.
+
+    Parameters
+    ----------
+    smiles : canonical; a list, or an Arrow column of text.
+    most : molecules in the sample at most.
+    hydrogens : count hydrogens too.
+    """
+    rows = np.random.default_rng(0).permutation(len(smiles))[:most]
+    graphs = [Chem.MolFromSmiles(str(smiles[int(row)])) for row in rows]
+    if hydrogens:
+        counts = [Chem.AddHs(graph).GetNumAtoms() for graph in graphs]
+    else:
+        counts = [sum(a.GetAtomicNum() > 1 for a in graph.GetAtoms()) for graph in graphs]
+    return np.array([count for count in counts if count], dtype=np.int64)

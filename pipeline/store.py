@@ -63,10 +63,16 @@ def write_atomically(uri: str, content: bytes) -> None:
             os.unlink(partial)
 
 
-def parquet_bytes(table: pa.Table) -> bytes:
-    """A table as the bytes of a Parquet file, with a checksum on each page."""
+def parquet_bytes(table: pa.Table, dense: bool = False) -> bytes:
+    """A table as the bytes of a Parquet file, with a checksum on each page.
+
+    Parameters
+    ----------
+    dense : the rows are large and do not compress, so that trying would only cost time.
+    """
     sink = BytesIO()
-    pq.write_table(table, sink, write_page_checksum=True)
+    how = {"compression": "none", "use_dictionary": False} if dense else {}
+    pq.write_table(table, sink, write_page_checksum=True, **how)
     return sink.getvalue()
 
 
@@ -99,10 +105,11 @@ class KeyedTable:
     root : folder or URI of the store.
     name : what the rows are: "conformers", "features", "rejections".
     settings : JSON-ready; everything besides the molecule that decides a row.
+    dense : see `parquet_bytes`.
     """
 
-    def __init__(self, root: str, name: str, settings: dict[str, Any]):
-        self.name, self.settings = name, settings
+    def __init__(self, root: str, name: str, settings: dict[str, Any], dense: bool = False):
+        self.name, self.settings, self.dense = name, settings, dense
         canonical = json.dumps(settings, sort_keys=True)
         self.key = hashlib.blake2b(canonical.encode(), digest_size=10).hexdigest()
         self.uri = f"{absolute(root)}/{name}/{self.key}"
@@ -125,7 +132,8 @@ class KeyedTable:
         digest = hashlib.blake2b(digest_size=10)
         for key in rows.column("key").to_pylist():
             digest.update(key.encode())
-        write_atomically(f"{self.uri}/{run}-{digest.hexdigest()}.parquet", parquet_bytes(rows))
+        content = parquet_bytes(rows, self.dense)
+        write_atomically(f"{self.uri}/{run}-{digest.hexdigest()}.parquet", content)
 
     def shards(self) -> list[str]:
         """Paths of the table's shards, oldest run first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -12,6 +12,9 @@ from pipeline import conformers
 from pipeline.config import EncoderSettings
 from pipeline.encoders import encoder_class
 from pipeline.store import KeyedTable
+
+if TYPE_CHECKING:
+    from pipeline.trunk import TrunkSpec  # would import torch
 
 _TEXT = pa.string()
 TO_EMBED = pa.schema([("key", _TEXT), ("smiles", _TEXT)])
@@ -39,6 +42,7 @@ class Tables:
     ----------
     identity : what decides a feature; `weights` in it is the label for reports.
     conformers, conformer_rejections : None if the encoder needs no conformers.
+    trunk : None if no activations are kept.
     """
 
     identity: dict[str, Any]
@@ -46,10 +50,15 @@ class Tables:
     feature_rejections: KeyedTable
     conformers: KeyedTable | None
     conformer_rejections: KeyedTable | None
+    trunk: KeyedTable | None = None
 
     @classmethod
-    def of(cls, settings: EncoderSettings) -> Tables:
+    def of(cls, settings: EncoderSettings, trunk: TrunkSpec | None = None) -> Tables:
         """The tables that these settings lead to; nothing is created yet.
+
+        Parameters
+        ----------
+        trunk : activations to keep besides the features.
 
         Raises
         ------
@@ -62,6 +71,7 @@ class Tables:
             weights=settings.weights,
             precision=settings.precision,
             token_order=settings.token_order,
+            finetuned=settings.finetuned,
         )
         made = made_rejections = None
         if kind.needs_conformers:
@@ -79,8 +89,12 @@ class Tables:
             KeyedTable(root, "rejections", identity),
             made,
             made_rejections,
+            trunk and KeyedTable(root, "trunk", {**identity, **trunk._asdict()}, dense=True),
         )
 
     def __iter__(self) -> Iterator[KeyedTable]:
-        every = (self.features, self.feature_rejections, self.conformers, self.conformer_rejections)
+        every = (
+            self.features, self.feature_rejections, self.conformers, self.conformer_rejections,
+            self.trunk,
+        )  # fmt: skip
         return (table for table in every if table is not None)

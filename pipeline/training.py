@@ -9,7 +9,7 @@ import json
 import logging
 import signal
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import fsspec
@@ -17,15 +17,20 @@ import pyarrow as pa
 import ray.data
 import ray.train
 from ray.train.torch import TorchTrainer
+from torch import Tensor
 
 from pipeline.batches import stream_of
-from pipeline.checkpoint import json_bytes, save_checkpoint
-from pipeline.cluster import cluster_cores, device_of
+from pipeline.checkpoint import finetuned_of, json_bytes, save_checkpoint
+from pipeline.cluster import cluster_cores, device_of, settled
 from pipeline.config import TrainSettings
 from pipeline.encode import EncodeResult
 from pipeline.errors import InputError
-from pipeline.store import absolute, write_atomically
-from pipeline.training_loop import TrainingJob, read_state, training_loop
+from pipeline.finetune import FinetunedEncoder
+from pipeline.finetune_run import FinetuneRun
+from pipeline.store import KeyedTable, absolute, write_atomically
+from pipeline.tables import Tables
+from pipeline.training_loop import read_state, training_loop
+from pipeline.training_setup import FinetuneJob, TrainingJob
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +41,16 @@ TRAINING_ROLES = ("id_train", "ood_train", "id_val", "ood_val")
 NOT_IDENTITY = (
     "output_dir", "cache_root", "num_workers", "device", "checkpoint_every", "encoder_workers",
     "encoding_batch_size", "force_recompute_cache", "retry_rejected", "resident_gb",
-    "conformer_seconds", "dataset", "weights",
+    "conformer_seconds", "dataset", "weights", "trunk_cache", "trunk_gb", "gradient_checkpointing",
 )  # fmt: skip
 
 
-def train(molecules: pa.Table, encoded: EncodeResult, settings: TrainSettings) -> dict[str, Any]:
+def train(
+    molecules: pa.Table,
+    encoded: EncodeResult,
+    settings: TrainSettings,
+    finetuning: FinetuneRun | None = None,
+) -> dict[str, Any]:
     """Train the energy head and write the checkpoint, the statistics and the dynamics.
 
     A run that was killed continues from its last Ray Train checkpoint when it is started
@@ -49,7 +59,8 @@ def train(molecules: pa.Table, encoded: EncodeResult, settings: TrainSettings) -
     Parameters
     ----------
     molecules : `id`, `key`, `role`; every key has features.
-    encoded : of `pipeline.encode.encode`.
+    encoded : of `pipeline.encode.encode`, with the trunk if that is kept.
+    finetuning : what is trained of the encoder; None to train the head alone.
 
     Returns
     -------
@@ -57,6 +68,7 @@ def train(molecules: pa.Table, encoded: EncodeResult, settings: TrainSettings) -
         The content of training_stats.json, written beside training_dynamics.csv and the
         folder `checkpoint` in the output folder.
     """
+    settings = settings.sized()
     seen = molecules.filter(pa.compute.is_in(molecules["role"], pa.array(TRAINING_ROLES)))
     keys = {
         role: seen.filter(pa.compute.equal(seen["role"], role))["key"].to_pylist()
@@ -70,7 +82,8 @@ def train(molecules: pa.Table, encoded: EncodeResult, settings: TrainSettings) -
         )
     storage = f"{absolute(settings.output_dir)}/.ray_train"
     name = _run_name(settings, encoded, keys)
-    result = _fit(_trainer(settings, encoded, keys, use_gpu, storage, name))
+    job = _job(settings, encoded, keys, finetuning)
+    result = _fit(_trainer(job, use_gpu, storage, name))
     outcome = result.return_value
     state = read_state(result.checkpoint)
 
@@ -88,20 +101,30 @@ def train(molecules: pa.Table, encoded: EncodeResult, settings: TrainSettings) -
         "molecules": {role: len(role_keys) for role, role_keys in keys.items()},
         "num_workers": settings.num_workers,
         "device": "cuda" if use_gpu else "cpu",
-        "features_resident_on_device": outcome["resident_features"],
-        "train_time_seconds": outcome["train_time_seconds"],
-        "avg_epoch_time_seconds": sum(times) / len(times),
+        "features_resident": outcome["resident"],
+        "trained_parameters": outcome["trained_parameters"],
+        **_finetuning_stats(finetuning, job),
         "encoding_time_seconds": encoded.seconds,
+        "train_time_seconds": outcome["train_time_seconds"],
+        "eval_time_seconds": outcome["eval_time_seconds"],
+        "avg_epoch_time_seconds": sum(times) / len(times),
         "encoding_molecules_per_second": encoded.rate,
         "encoded_molecules": encoded.encoded,
-        "peak_gpu_memory_encoding_gb": encoded.peak_gpu_memory_gb,
-        "peak_gpu_memory_train_gb": outcome["peak_gpu_memory_train_gb"],
-        "peak_resident_memory_encoding_gb": encoded.peak_resident_memory_gb,
-        "peak_resident_memory_train_gb": outcome["peak_resident_memory_train_gb"],
+        **{
+            f"peak_{kind}_memory_{phase}_gb": (
+                getattr(encoded, f"peak_{kind}_memory_gb")
+                if phase == "encoding"
+                else outcome[f"peak_{kind}_memory_{phase}_gb"]
+            )
+            for kind in ("gpu", "resident")
+            for phase in ("encoding", "train", "eval")
+        },
     }
+    head, finetuned = _trained(state["best"], job, finetuning)
+    identity = encoded.identity if finetuned is None else finetuned.identity_over(encoded.identity)
     config = {
-        "encoder": encoded.identity,
-        "features_key": encoded.features.key,
+        "encoder": identity,
+        "features_key": KeyedTable("", "features", identity).key,
         "head": {
             "width": outcome["feature_width"],
             "hidden_dim": settings.hidden_dim,
@@ -111,7 +134,7 @@ def train(molecules: pa.Table, encoded: EncodeResult, settings: TrainSettings) -
     }
     folder = f"{settings.output_dir}/{CHECKPOINT_FOLDER}"
     metrics = {**label, "best_val_auroc": outcome["best_val_auroc"], **outcome["history"][-1]}
-    save_checkpoint(folder, state["best_head"], config, metrics, seen.select(["id", "key", "role"]))
+    save_checkpoint(folder, head, config, metrics, seen.select(["id", "key", "role"]), finetuned)
     write_atomically(f"{settings.output_dir}/training_stats.json", json_bytes(stats))
     write_atomically(
         f"{settings.output_dir}/training_dynamics.csv",
@@ -128,24 +151,64 @@ def train(molecules: pa.Table, encoded: EncodeResult, settings: TrainSettings) -
     return stats
 
 
-def _trainer(
-    settings: TrainSettings, encoded: EncodeResult, keys: dict[str, list[str]], use_gpu: bool,
-    storage: str, name: str,
-) -> TorchTrainer:  # fmt: skip
-    cores = cluster_cores()
+def _job(
+    settings: TrainSettings,
+    encoded: EncodeResult,
+    keys: dict[str, list[str]],
+    finetuning: FinetuneRun | None,
+) -> TrainingJob:
     job = TrainingJob(
-        settings, encoded.features, keys, threads=max(1, cores // settings.num_workers)
+        settled(settings),
+        encoded.features,
+        keys,
+        threads=max(1, cluster_cores() // settings.num_workers),
     )
-    index = encoded.features.index()
+    if finetuning is None:
+        return job
+    conformers = Tables.of(job.settings).conformers
+    return replace(job, finetune=FinetuneJob(finetuning.plan, encoded.trunk, conformers))
+
+
+def _finetuning_stats(finetuning: FinetuneRun | None, job: TrainingJob) -> dict[str, Any]:
+    if finetuning is None:
+        return {}
+    return {
+        "cut": finetuning.plan.cut,
+        "encoder_parameters_trained": finetuning.trained,
+        "encoder_parameters_frozen": finetuning.frozen,
+        "trunk_kept": job.finetune.trunk is not None,
+    }
+
+
+def _trained(
+    best: dict[str, Tensor], job: TrainingJob, finetuning: FinetuneRun | None
+) -> tuple[dict[str, Tensor], FinetunedEncoder | None]:
+    """The head's tensors, and the encoder's if it was finetuned."""
+    if finetuning is None:
+        return best, None
+    head, encoder = (
+        {name.removeprefix(prefix): tensor.contiguous() for name, tensor in best.items()
+         if name.startswith(prefix)}
+        for prefix in ("head.", "top.model.")
+    )  # fmt: skip
+    weights, adapters = job.settings.weights, finetuning.plan.adapters
+    return head, finetuned_of(encoder, adapters, weights, finetuning.weights.sha256)
+
+
+def _trainer(job: TrainingJob, use_gpu: bool, storage: str, name: str) -> TorchTrainer:
+    settings, cores = job.settings, cluster_cores()
+    datasets, table = {}, job.streamed
+    if table is not None:
+        index = table.index()
+        datasets = {
+            role: stream_of(table, index, job.keys[role]) for role in ("id_train", "ood_train")
+        }
     # A worker reserves at most its part of half the cores: streaming tasks need the others.
     cpus = min(1.0, cores / (2 * settings.num_workers))
     return TorchTrainer(
         training_loop,
         train_loop_config={"job": job},
-        datasets={
-            role: stream_of(encoded.features, index, keys[role])
-            for role in ("id_train", "ood_train")
-        },
+        datasets=datasets,
         # Each worker sees all rows, and in the same order: they take turns within a batch.
         dataset_config=ray.train.DataConfig(
             datasets_to_split=[],

@@ -7,15 +7,15 @@ gradient of that loss, whatever their number.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
-import psutil
 import ray.train
 import ray.train.torch
 import torch
@@ -24,76 +24,70 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from pipeline import telemetry
-from pipeline.batches import Batches, GlobalBatch, ResidentBatches, StreamedBatches
+from pipeline.batches import Batches, GlobalBatch, ResidentBatches, Rows
 from pipeline.config import TrainSettings
-from pipeline.energy import EnergyHead, pair_dynamics, training_loss
-from pipeline.store import KeyedTable
+from pipeline.energy import pair_dynamics, training_loss
+from pipeline.training_setup import TrainingJob, WorkerSetup, set_up
 
 STATE_FILE = "state.pt"
-# Share of the device's free memory that resident features may take, over all workers;
-# reading them from the store takes twice as much host memory again for a while.
-RESIDENT_SHARE = {"cuda": 0.5, "cpu": 0.2}
-
-
-@dataclass(frozen=True)
-class TrainingJob:
-    """What a worker needs: settings, the features' table, the keys of each role."""
-
-    settings: TrainSettings
-    features: KeyedTable
-    keys: dict[str, list[str]]
-    threads: int
 
 
 def training_loop(config: dict[str, Any]) -> dict[str, Any]:
-    """Train the head; returns history, best epoch and figures (the same on every worker)."""
+    """Train the model; returns history, best epoch and figures (the same on every worker)."""
     job: TrainingJob = config["job"]
-    settings = job.settings
     device = _prepare_device(job)
-    telemetry.reset_peak_memory()
-    index = job.features.index()
-    batches = _training_batches(job, device, index)
-    validation = [
-        torch.from_numpy(job.features.read_features(job.keys[role], index)).to(device)
-        for role in ("id_val", "ood_val")
-    ]
-    state = TrainingState(settings, batches.width, device)
+    setup = set_up(job, device, lambda value: _same_everywhere(value, device))
+    steps = math.ceil(max(len(job.keys["id_train"]), len(job.keys["ood_train"]))
+                      / job.settings.batch_size)  # fmt: skip
+    state = TrainingState(job.settings, setup, steps, device)
     state.resume()
     resumed_after = state.epoch
     while not state.finished:
-        state.run_epoch(batches, validation)
-        if state.finished or state.epoch % settings.checkpoint_every == 0:
+        state.run_epoch(setup.batches, setup.validation)
+        if state.finished or state.epoch % job.settings.checkpoint_every == 0:
             state.report()
+    parameters = list(setup.model.parameters())
     return {
         "history": state.history,
         "resumed_after_epoch": resumed_after,
         "best_epoch": state.best_epoch,
         "best_val_auroc": state.best_auroc,
-        "train_time_seconds": state.seconds,
-        "peak_gpu_memory_train_gb": telemetry.peak_gpu_memory_gb(),
-        "peak_resident_memory_train_gb": telemetry.peak_resident_memory_gb(),
-        "resident_features": isinstance(batches, ResidentBatches),
-        "feature_width": batches.width,
+        "train_time_seconds": state.train_seconds,
+        "eval_time_seconds": state.eval_seconds,
+        **state.peaks,
+        "resident": isinstance(setup.batches, ResidentBatches),
+        "feature_width": setup.feature_width,
+        "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
     }
 
 
 class TrainingState:
-    """The head, its optimiser, and where training stands; all that a checkpoint holds."""
+    """The model, its optimiser, and where training stands; all that a checkpoint holds.
 
-    def __init__(self, settings: TrainSettings, width: int, device: torch.device):
-        self.settings, self.device = settings, device
-        torch.manual_seed(settings.seed)
-        self.head = EnergyHead(width, settings.hidden_dim, settings.dropout).to(device)
-        self.optimizer = torch.optim.AdamW(
-            self.head.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+    Parameters
+    ----------
+    batches : batches of an epoch.
+    """
+
+    def __init__(
+        self, settings: TrainSettings, setup: WorkerSetup, batches: int, device: torch.device
+    ):
+        self.settings, self.device, self.model = settings, device, setup.model
+        self.trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(setup.groups, weight_decay=settings.weight_decay)
+        steps = math.ceil(batches / settings.gradient_accumulation_steps)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, learning_rate_factor(settings, steps)
         )
-        self.scheduler = torch.optim.lr_scheduler.StepLR(
-            self.optimizer, settings.lr_step_epochs, settings.lr_decay
-        )
-        self.epoch, self.stale, self.seconds = 0, 0, 0.0
+        self.epoch, self.stale = 0, 0
+        self.train_seconds = self.eval_seconds = 0.0
         self.best_epoch, self.best_auroc = 0, -1.0
-        self.best_head = {k: v.clone() for k, v in self.head.state_dict().items()}
+        self.best = self._copy()
         self.history: list[dict[str, float]] = []
+        self.peaks: dict[str, float] = {}
+
+    def _copy(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in self.trained.items()}
 
     @property
     def finished(self) -> bool:
@@ -103,53 +97,78 @@ class TrainingState:
             or self.stale >= self.settings.early_stopping_patience
         )
 
-    def run_epoch(self, batches: Batches, validation: Sequence[Tensor]) -> None:
+    def run_epoch(self, batches: Batches, validation: Sequence[Rows]) -> None:
         """One pass over the training set, then validation."""
-        started = time.perf_counter()
         rank = ray.train.get_context().get_world_rank()
         # Dropout's stream depends on seed, epoch and rank alone, so a resumed run repeats it.
         torch.manual_seed(int(np.random.default_rng([self.settings.seed, self.epoch, rank])
                               .integers(2**63)))  # fmt: skip
-        self.head.train()
-        sums: dict[str, float] = {}
-        steps = 0
-        for batch in batches.epoch(self.epoch):
-            for name, value in self._step(batch).items():
-                sums[name] = sums.get(name, 0.0) + value
-            steps += 1
-        self.scheduler.step()
-        auroc = self._validate(validation)
-        seconds = time.perf_counter() - started
-        self.seconds += seconds
+        means, train_seconds = self._phase("train", lambda: self._train(batches))
+        auroc, eval_seconds = self._phase("eval", lambda: self._validate(validation))
+        self.train_seconds += train_seconds
+        self.eval_seconds += eval_seconds
         self.epoch += 1
         self.stale += 1
         if auroc > self.best_auroc:
             self.best_epoch, self.best_auroc, self.stale = self.epoch, auroc, 0
-            self.best_head = {k: v.clone() for k, v in self.head.state_dict().items()}
-        means = {name: total / steps for name, total in sums.items()}
+            self.best = self._copy()
+        seconds = train_seconds + eval_seconds
         self.history.append(
             {"epoch": self.epoch, **means, "val_auroc": auroc, "epoch_time_seconds": seconds}
         )
 
-    def _step(self, batch: GlobalBatch) -> dict[str, float]:
-        id_energy = _gather(self.head(batch.id_features), batch.id_total)
-        ood_energy = _gather(self.head(batch.ood_features), batch.ood_total)
+    def _phase(self, name: str, work: Callable[[], Any]) -> tuple[Any, float]:
+        """What the work returns and its seconds; its peaks of memory are noted."""
+        telemetry.reset_peak_memory()
+        started = time.perf_counter()
+        result = work()
+        seconds = time.perf_counter() - started
+        for key, now in (
+            (f"peak_gpu_memory_{name}_gb", telemetry.peak_gpu_memory_gb()),
+            (f"peak_resident_memory_{name}_gb", telemetry.peak_resident_memory_gb()),
+        ):
+            self.peaks[key] = max(now, self.peaks.get(key, 0.0))
+        return result, seconds
+
+    def _train(self, batches: Batches) -> dict[str, float]:
+        self.model.train()
+        sums: dict[str, float] = {}
+        count = 0
+        for group in _grouped(batches.epoch(self.epoch), self.settings.gradient_accumulation_steps):
+            self.optimizer.zero_grad(set_to_none=True)
+            for batch in group:
+                for name, value in self._backward(batch, 1 / len(group)).items():
+                    sums[name] = sums.get(name, 0.0) + value
+            self._step()
+            count += len(group)
+        return {name: total / count for name, total in sums.items()}
+
+    def _backward(self, batch: GlobalBatch, weight: float) -> dict[str, float]:
+        """Add a batch's gradient, times a weight."""
+        id_energy = _gather(self.model(batch.id_rows), batch.id_total)
+        ood_energy = _gather(self.model(batch.ood_rows), batch.ood_total)
         loss = training_loss(id_energy, ood_energy, self.settings)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if _world() > 1:
-            for parameter in self.head.parameters():
-                dist.all_reduce(parameter.grad)
-        torch.nn.utils.clip_grad_norm_(self.head.parameters(), self.settings.grad_clip)
-        self.optimizer.step()
+        (weight * loss).backward()
         return {"loss": loss.item(), **pair_dynamics(id_energy, ood_energy)}
 
+    def _step(self) -> None:
+        parameters = list(self.trained.values())
+        if _world() > 1:
+            for parameter in parameters:
+                if parameter.grad is None:  # this worker's share of the batch was empty
+                    parameter.grad = torch.zeros_like(parameter)
+                dist.all_reduce(parameter.grad)
+        torch.nn.utils.clip_grad_norm_(parameters, self.settings.grad_clip)
+        self.optimizer.step()
+        self.scheduler.step()
+
     @torch.no_grad()
-    def _validate(self, validation: Sequence[Tensor]) -> float:
-        self.head.eval()
+    def _validate(self, validation: Sequence[Rows]) -> float:
+        self.model.eval()
+        size = self.settings.eval_batch_size
         id_energy, ood_energy = (
-            torch.cat([self.head(part) for part in x.split(self.settings.eval_batch_size)])
-            for x in validation
+            torch.cat([self.model(rows[i : i + size]) for i in range(0, len(rows), size)])
+            for rows in validation
         )
         energies = torch.cat([id_energy, ood_energy]).cpu().numpy()
         labels = np.repeat([0, 1], [len(id_energy), len(ood_energy)])
@@ -162,8 +181,8 @@ class TrainingState:
             ray.train.report(metrics)
             return
         state = {
-            "head": self.head.state_dict(),
-            "best_head": self.best_head,
+            "trained": self._copy(),
+            "best": self.best,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "progress": {name: getattr(self, name) for name in _PROGRESS},
@@ -178,15 +197,42 @@ class TrainingState:
         if checkpoint is None:
             return
         state = read_state(checkpoint)
-        self.head.load_state_dict(state["head"])
-        self.best_head = {k: v.to(self.device) for k, v in state["best_head"].items()}
+        self.model.load_state_dict(state["trained"], strict=False)
+        self.best = {k: v.to(self.device) for k, v in state["best"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         for name, value in state["progress"].items():
             setattr(self, name, value)
 
 
-_PROGRESS = ("epoch", "stale", "seconds", "best_epoch", "best_auroc", "history")
+_PROGRESS = (
+    "epoch", "stale", "train_seconds", "eval_seconds", "best_epoch", "best_auroc", "history",
+    "peaks",
+)  # fmt: skip
+
+
+def learning_rate_factor(settings: TrainSettings, steps_per_epoch: int) -> Callable[[int], float]:
+    """What the learning rates are multiplied by at each step of the optimiser: warmup, schedule.
+
+    The schedules go by whole epochs, so that they do not depend on the size of a batch.
+    """
+
+    def factor(step: int) -> float:
+        epoch = step // steps_per_epoch
+        warm = min(1.0, (step + 1) / max(1, settings.warmup_steps))
+        if settings.lr_schedule == "cosine":
+            return warm * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2
+        if settings.lr_schedule == "step":
+            return warm * settings.lr_decay ** (epoch // settings.lr_step_epochs)
+        return warm
+
+    return factor
+
+
+def _grouped(batches: Iterable[GlobalBatch], size: int) -> Iterator[list[GlobalBatch]]:
+    batches = iter(batches)
+    while group := list(islice(batches, size)):
+        yield group
 
 
 def read_state(checkpoint: ray.train.Checkpoint) -> dict[str, Any]:
@@ -202,42 +248,6 @@ def _prepare_device(job: TrainingJob) -> torch.device:
     if device.type == "cpu":
         torch.set_num_threads(job.threads)
     return device
-
-
-def _training_batches(job: TrainingJob, device: torch.device, index: Any) -> Batches:
-    context, settings = ray.train.get_context(), job.settings
-    rank, world = context.get_world_rank(), context.get_world_size()
-    id_keys, ood_keys = job.keys["id_train"], job.keys["ood_train"]
-    width = job.features.read_features(id_keys[:1], index).shape[1]
-    need = 4 * width * (len(id_keys) + len(ood_keys))
-    limit = _resident_limit(settings, device)
-    if _same_everywhere(float(need <= limit), device):
-        tensors = (
-            torch.from_numpy(job.features.read_features(keys, index)).to(device)
-            for keys in (id_keys, ood_keys)
-        )
-        return ResidentBatches(*tensors, settings.batch_size, settings.seed, rank, world)
-    return StreamedBatches(
-        ray.train.get_dataset_shard("id_train"),
-        ray.train.get_dataset_shard("ood_train"),
-        len(id_keys),
-        len(ood_keys),
-        width,
-        settings.batch_size,
-        settings.seed,
-        rank,
-        world,
-        device,
-    )
-
-
-def _resident_limit(settings: TrainSettings, device: torch.device) -> float:
-    if settings.resident_gb is not None:
-        return settings.resident_gb * telemetry.GIB
-    share = RESIDENT_SHARE["cpu"] * psutil.virtual_memory().available / settings.num_workers
-    if device.type == "cuda":
-        share = min(share, RESIDENT_SHARE["cuda"] * torch.cuda.mem_get_info(device)[0])
-    return share
 
 
 def _world() -> int:

@@ -25,6 +25,7 @@ from pipeline.encode_steps import pooled_encoder
 from pipeline.encoders.unimol.batching import Budget
 from pipeline.encoders.unimol.encoder import UniMolEncoder
 from pipeline.errors import InputError
+from pipeline.molecules import sampled_atom_counts
 from pipeline.store import KeyedTable, write_atomically
 from pipeline.tables import Tables
 
@@ -91,7 +92,9 @@ def tune(molecules: pa.Table, settings: TuneSettings) -> tuple[list[Trial], Tria
     place = _place(settings, identity, pool)
     if place is None:
         raise InputError("the cluster's GPUs are of several kinds; tune on a cluster of one kind")
-    atoms = _atom_counts(molecules["smiles"], max(WINDOWS[pool.device]), identity["hydrogens"])
+    atoms = sampled_atom_counts(
+        molecules["smiles"], max(WINDOWS[pool.device]), identity["hydrogens"]
+    )
     if len(atoms) == 0:
         raise InputError(f"{settings.data_file}: no molecule to take sizes from")
     sizes = [(w, tokens) for tokens in TOKENS[pool.device] for w in WINDOWS[pool.device]]
@@ -139,19 +142,6 @@ def _place(settings: EncoderSettings, identity: dict[str, Any], pool: EncoderPoo
             if name in identity}  # fmt: skip
     decides = {**kept, "device": device, "share": pool.gpus}
     return f"{KeyedTable(settings.cache_root, 'tuning', decides).uri}/{FILE}"
-
-
-def _atom_counts(smiles: pa.ChunkedArray, most: int, hydrogens: bool) -> np.ndarray:
-    """Atoms that the encoder sees of a seeded sample of molecules, none without any."""
-    from rdkit import Chem
-
-    rows = np.random.default_rng(0).permutation(len(smiles))[:most]
-    graphs = [Chem.MolFromSmiles(s) for s in smiles.take(rows).to_pylist()]
-    if hydrogens:
-        graphs = [Chem.AddHs(graph) for graph in graphs]
-        return np.array([graph.GetNumAtoms() for graph in graphs])
-    counts = np.array([sum(a.GetAtomicNum() > 1 for a in graph.GetAtoms()) for graph in graphs])
-    return counts[counts > 0]
 
 
 def _conformers(atoms: np.ndarray, count: int) -> list[tuple[np.ndarray, np.ndarray]]:

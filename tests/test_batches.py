@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.batches import ResidentBatches, StreamedBatches, stream_of
-from pipeline.store import KeyedTable, features_table
+from pipeline.store import KeyedTable, feature_matrix, features_table
 
 ID_START, OOD_START = 0, 10_000  # a molecule's feature is its number, so batches tell who is in
 
@@ -20,13 +20,13 @@ def numbers(start: int, size: int) -> torch.Tensor:
 
 def resident(id_size, ood_size, batch_size, *, seed=7, rank=0, world=1) -> ResidentBatches:
     ids, oods = numbers(ID_START, id_size), numbers(OOD_START, ood_size)
-    return ResidentBatches(ids, oods, batch_size, seed, rank, world)
+    return ResidentBatches(ids, oods, batch_size, seed, rank, world, torch.device("cpu"))
 
 
 def members(batches, epoch=0) -> list[tuple[list[float], list[float]]]:
     """Each step's molecules, by number."""
     return [
-        (batch.id_features[:, 0].tolist(), batch.ood_features[:, 0].tolist())
+        (batch.id_rows[:, 0].tolist(), batch.ood_rows[:, 0].tolist())
         for batch in batches.epoch(epoch)
     ]
 
@@ -66,15 +66,15 @@ def test_every_worker_knows_the_sizes_of_the_global_batch(world):
         for ours, whole in zip(
             resident(33, 20, 10, rank=rank, world=world).epoch(2), resident(33, 20, 10).epoch(2)
         ):
-            assert ours.id_total == len(whole.id_features)
-            assert ours.ood_total == len(whole.ood_features)
+            assert ours.id_total == len(whole.id_rows)
+            assert ours.ood_total == len(whole.ood_rows)
 
 
 def test_a_batch_smaller_than_the_world_leaves_a_worker_an_empty_share():
     steps = [members(resident(4, 4, 2, rank=rank, world=3)) for rank in range(3)]
     assert [[len(ids) for ids, _ in part] for part in steps] == [[1, 1], [1, 1], [0, 0]]
     last = next(iter(resident(4, 4, 2, rank=2, world=3).epoch(0)))
-    assert last.id_features.shape == (0, 3)
+    assert last.id_rows.shape == (0, 3)
 
 
 @pytest.mark.parametrize("id_size, ood_size, batch_size", SIZES)
@@ -141,8 +141,8 @@ def streamed(stored, *, seed=7, rank=0, world=1, batch_size=20) -> StreamedBatch
         dataset.context.execution_options.preserve_order = True
     id_stream, ood_stream = (dataset.iterator() for dataset in datasets)
     return StreamedBatches(
-        id_stream, ood_stream, len(id_keys), len(ood_keys), 3, batch_size, seed, rank, world,
-        torch.device("cpu"),
+        id_stream, ood_stream, len(id_keys), len(ood_keys), batch_size, seed, rank, world,
+        lambda rows: torch.from_numpy(feature_matrix(rows)),
     )  # fmt: skip
 
 
@@ -171,6 +171,6 @@ def test_streams_of_two_workers_interleave_to_the_batches_of_one(stored):
 
 def test_a_stream_holds_the_stored_features_whole(stored):
     for batch in streamed(stored).epoch(0):
-        assert batch.id_features.dtype == torch.float32
-        assert batch.id_features.shape == (batch.id_total, 3)
-        assert (batch.id_features == batch.id_features[:, :1]).all()
+        assert batch.id_rows.dtype == torch.float32
+        assert batch.id_rows.shape == (batch.id_total, 3)
+        assert (batch.id_rows == batch.id_rows[:, :1]).all()

@@ -24,13 +24,14 @@ from pipeline.checkpoint import load_checkpoint
 from pipeline.config import TrainSettings
 from pipeline.encode import EncodeResult
 from pipeline.evaluation import energies_of
-from pipeline.store import KeyedTable, features_table
+from pipeline.store import KeyedTable, feature_matrix, features_table
 from pipeline.training import train
 
 ROLES = ("id_train", "ood_train", "id_val", "ood_val")
 # Batches of 64 leave the last one of an epoch a single molecule: one of two workers has none.
 SIZES = (257, 150, 90, 80)
 PATIENCE = 3
+CPU = torch.device("cpu")
 
 
 def synthetic(
@@ -101,12 +102,12 @@ def plain_loop(
     )
     optimizer = torch.optim.AdamW(head.parameters(), lr=s.lr, weight_decay=1e-3)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 10, 0.9)
-    order = ResidentBatches(id_train, ood_train, s.batch_size, s.seed, 0, 1)
+    order = ResidentBatches(id_train, ood_train, s.batch_size, s.seed, 0, 1, CPU)
     losses, aurocs, best, waited = [], [], [], 0
     while len(losses) < s.epochs and waited < s.early_stopping_patience:
         parts = []
         for batch in order.epoch(len(losses)):
-            e_id, e_ood = head(batch.id_features)[:, 0], head(batch.ood_features)[:, 0]
+            e_id, e_ood = head(batch.id_rows)[:, 0], head(batch.ood_rows)[:, 0]
             loss = F.softplus(-0.1 * (e_ood[:, None] - e_id[None, :])).mean()
             loss = loss + 0.01 * ((e_id**2).mean() + (e_ood**2).mean())
             optimizer.zero_grad()
@@ -194,8 +195,8 @@ def test_early_stopping_ends_training_and_keeps_the_best_epochs_head(data, one_w
 
 def test_a_streamed_set_trains_as_well_as_a_resident_one(one_worker, streams):
     streamed, _ = streams
-    assert one_worker.stats["features_resident_on_device"] is True
-    assert streamed.stats["features_resident_on_device"] is False
+    assert one_worker.stats["features_resident"] is True
+    assert streamed.stats["features_resident"] is False
     losses = streamed.column("loss")
     assert losses == sorted(losses, reverse=True)
     best = one_worker.stats["best_val_auroc"]
@@ -238,8 +239,8 @@ def test_every_worker_streams_rows_in_the_stores_order(data, tmp_path, monkeypat
     places = encoded.features.places(keys, encoded.features.index())
     expected = encoded.features.read_features(places["key"].to_pylist())
     [shards] = made["dataset_config"].configure(made["datasets"], 1, None, None)
-    blocks = shards["id_train"].iter_batches(batch_size=None)
-    np.testing.assert_array_equal(np.concatenate([b["features"] for b in blocks]), expected)
+    blocks = shards["id_train"].iter_batches(batch_size=None, batch_format="pyarrow")
+    np.testing.assert_array_equal(np.concatenate([feature_matrix(b) for b in blocks]), expected)
 
 
 # --- what is written ------------------------------------------------------------------------
@@ -250,10 +251,13 @@ def test_statistics_hold_times_and_memory(one_worker):
     assert stats == one_worker.stats
     times = one_worker.column("epoch_time_seconds")
     assert stats["epochs"] == len(times)
-    assert stats["train_time_seconds"] == pytest.approx(sum(times)) and min(times) > 0
+    both = stats["train_time_seconds"] + stats["eval_time_seconds"]
+    assert both == pytest.approx(sum(times)) and min(times) > 0
+    assert min(stats["train_time_seconds"], stats["eval_time_seconds"]) > 0
     assert stats["avg_epoch_time_seconds"] == pytest.approx(np.mean(times))
     assert stats["peak_gpu_memory_train_gb"] == stats["peak_gpu_memory_encoding_gb"] == 0
     assert stats["peak_resident_memory_train_gb"] > 0.05
+    assert stats["peak_resident_memory_eval_gb"] > 0.05
     assert stats["peak_resident_memory_encoding_gb"] == 0.25
     assert (stats["encoder"], stats["weights"]) == ("synthetic", "none")
     assert stats["molecules"] == dict(zip(ROLES, SIZES))

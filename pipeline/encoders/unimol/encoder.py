@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,8 +18,12 @@ from pipeline.encoders.unimol.checkpoints import load_model, token_order_of
 from pipeline.encoders.unimol.engine import build_engine, on
 from pipeline.encoders.unimol.kernels_cpu import multiplies_natively
 from pipeline.encoders.unimol.tokens import DEFAULT_MAX_ATOMS, TokenizedMolecule, tokenize
+from pipeline.encoders.unimol.trunk import TrunkRow
 from pipeline.encoders.unimol.weights import resolve_weights
 from pipeline.errors import RowRejected
+
+if TYPE_CHECKING:
+    from pipeline.finetune import FinetunedEncoder
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +46,14 @@ def default_precision(device: str) -> str:
     return "bf16" if multiplies_natively(torch.bfloat16) else "fp32"
 
 
+def _finetuned(folder: str | None) -> FinetunedEncoder | None:
+    if folder is None:
+        return None
+    from pipeline.checkpoint import read_finetuned  # needs more than torch and numpy
+
+    return read_finetuned(folder)
+
+
 class UniMolEncoder:
     """Uni-Mol v1 on one device.
 
@@ -57,6 +70,8 @@ class UniMolEncoder:
     memory_share : part of the device's free memory that this encoder may take.
     max_atoms : larger molecules are cropped to a seeded random subset of atoms.
     token_order : see `pipeline.encoders.unimol.checkpoints.load_model`.
+    finetuned : checkpoint folder of a finetuned encoder, whose layers replace those of the
+        weights; None without. Without weights, those that the checkpoint names are taken.
     """
 
     name = "unimol"
@@ -72,6 +87,7 @@ class UniMolEncoder:
         memory_share: float = 1.0,
         max_atoms: int = DEFAULT_MAX_ATOMS,
         token_order: str = "auto",
+        finetuned: str | None = None,
     ):
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -84,8 +100,11 @@ class UniMolEncoder:
         self.device = torch.device(device)
         if self.device.type not in ("cpu", "cuda"):
             raise ValueError(f"device is {device!r}, expected auto, cpu or cuda")
-        self.weights = resolve_weights(weights)
+        changed = _finetuned(finetuned)
+        self.weights = resolve_weights(weights or (changed and changed.base_weights))
         model, self.vocabulary = load_model(self.weights, token_order)
+        if changed is not None:
+            changed.apply(model, self.weights.sha256)
         self.dim = model.config.width
         dtype = PRECISIONS[precision]
         self.forward = build_engine(model, dtype, self.device)
@@ -107,6 +126,7 @@ class UniMolEncoder:
         precision: str = "auto",
         max_atoms: int = DEFAULT_MAX_ATOMS,
         token_order: str = "auto",
+        finetuned: str | None = None,
         **_: Any,
     ) -> dict[str, Any]:
         """Everything that decides the features besides the conformer, JSON-ready.
@@ -114,8 +134,9 @@ class UniMolEncoder:
         Its `weights` entry is the label for reports. Raises InputError if the weights cannot be
         had or do not fit.
         """
-        resolved = resolve_weights(weights)
-        return {
+        changed = _finetuned(finetuned)
+        resolved = resolve_weights(weights or (changed and changed.base_weights))
+        identity = {
             "encoder": UniMolEncoder.name,
             "code_version": CODE_VERSION,
             "weights": resolved.label,
@@ -125,6 +146,7 @@ class UniMolEncoder:
             "max_atoms": max_atoms,
             "token_order": token_order_of(resolved, token_order),
         }
+        return identity if changed is None else changed.identity_over(identity)
 
     def encode_conformers(
         self, conformers: Iterable[tuple[Sequence[str] | np.ndarray, np.ndarray]]
@@ -202,39 +224,68 @@ class UniMolEncoder:
         MemoryError
             If the device cannot hold even one of the molecules.
         """
+        features = np.empty((len(molecules), self.dim), dtype=np.float32)
+        # Only once all is under way does a GPU have to be waited for.
+        for rows, output in list(self._batched(molecules, self.forward)):
+            features[rows] = output.cpu().numpy()
+        return features
+
+    def encode_with_trunk(
+        self, molecules: Sequence[TokenizedMolecule], cut: int, precision: str
+    ) -> tuple[np.ndarray, list[TrunkRow]]:
+        """Features as `encode_prepared`, and what enters layer `cut` of each molecule.
+
+        Parameters
+        ----------
+        precision : that of the pair tensor, "fp32" or "bf16"; x is float32.
+        """
+        features = np.empty((len(molecules), self.dim), dtype=np.float32)
+        trunk: list[TrunkRow] = [None] * len(molecules)
+        forward = partial(self.forward.with_trunk, cut=cut, pair_dtype=PRECISIONS[precision])
+        for rows, (output, x_BND, pair_BHNN) in self._batched(molecules, forward):
+            features[rows] = output.cpu().numpy()
+            x_BND, pair_BHNN = x_BND.cpu(), pair_BHNN.cpu()
+            for place, row in enumerate(rows):
+                n = len(molecules[row].tokens)
+                trunk[row] = TrunkRow(x_BND[place, :n], pair_BHNN[place, :, :n, :n])
+        return features, trunk
+
+    def _batched(
+        self, molecules: Sequence[TokenizedMolecule], forward: Callable[[Tensor, Tensor], Any]
+    ) -> Iterator[tuple[np.ndarray, Any]]:
+        """Rows of each batch and what `forward` makes of it, within what the device holds."""
         lengths = np.array([len(m.tokens) for m in molecules], dtype=np.int64)
         batches = deque(plan_batches(lengths, self.budget))
-        made = []
         while batches:
             rows = batches.popleft()
-            output = self._run_if_room([molecules[i] for i in rows])
+            output = self._run_if_room([molecules[i] for i in rows], forward)
             if output is not None:
-                made.append((rows, output))
+                yield rows, output
                 continue
             self._halve_budget(len(rows), int(lengths[rows].max()))
             left = np.concatenate([rows, *batches])
             batches = deque(left[batch] for batch in plan_batches(lengths[left], self.budget))
-        features = np.empty((len(molecules), self.dim), dtype=np.float32)
-        for rows, output in made:  # only here does a GPU have to be waited for
-            features[rows] = output.cpu().numpy()
-        return features
 
-    def _run_if_room(self, molecules: Sequence[TokenizedMolecule]) -> Tensor | None:
+    def _run_if_room(
+        self, molecules: Sequence[TokenizedMolecule], forward: Callable[[Tensor, Tensor], Any]
+    ) -> Any | None:
         """As `_run`; None if the device ran out of memory."""
         try:
-            return self._run(molecules)
+            return self._run(molecules, forward)
         except RuntimeError as error:
             if not any(words in str(error) for words in OUT_OF_MEMORY):
                 raise
             return None
 
-    def _run(self, molecules: Sequence[TokenizedMolecule]) -> Tensor:
-        """Features of one batch, on the device; a GPU may still be computing them."""
+    def _run(
+        self, molecules: Sequence[TokenizedMolecule], forward: Callable[[Tensor, Tensor], Any]
+    ) -> Any:
+        """One batch's output, on the device; a GPU may still be computing it."""
         tokens, coords = pad_batch(molecules, self.vocabulary.pad)
         if self.device.type == "cuda":
             tokens, coords = tokens.pin_memory(), coords.pin_memory()
         with on(self.device):
-            output = self.forward(
+            output = forward(
                 tokens.to(self.device, non_blocking=True),
                 coords.to(self.device, non_blocking=True),
             )

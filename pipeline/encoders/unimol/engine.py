@@ -122,13 +122,47 @@ class Engine:
     def __call__(self, tokens_BN: Tensor, coords_BN3: Tensor) -> Tensor:
         """Features (B, D) float32: the [CLS] row after the final layer norm."""
         x_BND, pair_BHNN = self.embedding[tokens_BN], self.pairs(tokens_BN, coords_BN3)
+        return self._finish(tokens_BN, x_BND, pair_BHNN, start=0)
+
+    @torch.inference_mode()
+    def with_trunk(
+        self, tokens_BN: Tensor, coords_BN3: Tensor, cut: int, pair_dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Features, and what enters layer `cut`: x (B, N, D) float32 and pair (B, H, N, N)."""
+        x_BND, pair_BHNN = self._to_cut(tokens_BN, coords_BN3, cut)
+        trunk = x_BND.clone(), pair_BHNN.to(pair_dtype, copy=True)
+        return self._finish(tokens_BN, x_BND, pair_BHNN, start=cut), *trunk
+
+    @torch.no_grad()  # not inference_mode: what it returns enters layers that are trained
+    def trunk(self, tokens_BN: Tensor, coords_BN3: Tensor, cut: int) -> tuple[Tensor, Tensor]:
+        """What enters layer `cut`: x (B, N, D) float32 and pair (B, H, N, N)."""
+        return self._to_cut(tokens_BN, coords_BN3, cut)
+
+    def _to_cut(self, tokens_BN: Tensor, coords_BN3: Tensor, cut: int) -> tuple[Tensor, Tensor]:
+        x_BND, pair_BHNN = self.embedding[tokens_BN], self.pairs(tokens_BN, coords_BN3)
+        update_BND = self._layers(tokens_BN, x_BND, pair_BHNN, range(cut))
+        if update_BND is not None:
+            x_BND += update_BND
+        return x_BND, pair_BHNN
+
+    def _layers(
+        self, tokens_BN: Tensor, x_BND: Tensor, pair_BHNN: Tensor, numbers: range
+    ) -> Tensor | None:
+        """Run layers over x and pair in place; the last one's update of x, still to be added."""
         update_BND = None
-        for number, layer in enumerate(self.layers):
+        for number in numbers:
+            layer = self.layers[number]
             if number == 0:
                 qkv = self.first_qkv[tokens_BN]
             else:
                 qkv = layer.qkv(self.kernels.norm(x_BND, update_BND, layer.attention_norm))
             update_BND = layer.feed_forward(x_BND, self.kernels.attend(qkv, pair_BHNN))
+        return update_BND
+
+    def _finish(self, tokens_BN: Tensor, x_BND: Tensor, pair_BHNN: Tensor, start: int) -> Tensor:
+        """Features (B, D) of what enters layer `start`."""
+        numbers = range(start, len(self.layers))
+        update_BND = self._layers(tokens_BN, x_BND, pair_BHNN, numbers)
         last = self.last
         normed_BND = self.kernels.norm(x_BND, update_BND, last.attention_norm)
         x_B1D = x_BND[:, :1].contiguous()
