@@ -17,7 +17,8 @@ from jobs.quickstart import SAMPLE
 from pipeline.config import EvaluateSettings, TrainSettings
 from pipeline.encoders.unimol.encoder import PRECISIONS
 from pipeline.encoders.unimol.kernels_cpu import multiplies_natively
-from pipeline.experiment import run_evaluation, run_training
+from pipeline.evaluation_run import run_evaluation
+from pipeline.experiment import run_training
 from pipeline.sources import read_molecules
 from pipeline.tables import Tables
 

@@ -39,7 +39,8 @@ def parse(settings_class: type[S], job: str, argv: Sequence[str]) -> S:
     parser.add_argument("--config", action="config", help="YAML file with any of these settings.")
     parser.add_class_arguments(settings_class)
     try:
-        words = _config_first(_with_explicit_booleans(settings_class, argv))
+        words = _with_explicit_booleans(settings_class, _with_joined_lists(settings_class, argv))
+        words = _config_first(words)
         values = parser.parse_args(words).as_dict()
     except argparse.ArgumentError as error:
         raise InputError(_readable(str(error))) from None
@@ -101,6 +102,21 @@ def _with_explicit_booleans(settings_class: type[Settings], argv: Sequence[str])
         if word in booleans and following.startswith("--"):
             explicit.append("true")
     return explicit
+
+
+def _with_joined_lists(settings_class: type[Settings], argv: Sequence[str]) -> list[str]:
+    """Let a list be written as words: `--seeds 1 2 3` means `--seeds [1,2,3]`."""
+    lists = {f"--{f.name}" for f in dataclasses.fields(settings_class) if f.type[:5] == "list["}
+    joined: list[str] = []
+    words = list(argv)
+    while words:
+        joined.append(words.pop(0))
+        if joined[-1] in lists and words and not words[0].startswith("["):
+            values = []
+            while words and not words[0].startswith("--"):
+                values.append(words.pop(0))
+            joined.append(f"[{','.join(values)}]")
+    return joined
 
 
 def _config_first(argv: Sequence[str]) -> list[str]:

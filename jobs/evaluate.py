@@ -9,7 +9,7 @@ from pipeline.config import EvaluateSettings
 def evaluate(settings: EvaluateSettings) -> None:
     """Evaluate a checkpoint and print its metrics."""
     from pipeline.evaluation import METRICS
-    from pipeline.experiment import run_evaluation
+    from pipeline.evaluation_run import run_evaluation
 
     results = run_evaluation(settings)
     say(

@@ -24,7 +24,8 @@ class QuickstartSettings(StoreSettings, OutputSettings):
 def quickstart(settings: QuickstartSettings) -> None:
     """Run both encoders and compare them."""
     from pipeline.evaluation import METRICS
-    from pipeline.experiment import run_evaluation, run_training
+    from pipeline.evaluation_run import run_evaluation
+    from pipeline.experiment import run_training
 
     rows = []
     for model, weights in ENCODERS:

@@ -2,36 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-from pipeline.errors import InputError
-
-
-def bounded(
-    default: Any, *, above: float | None = None, least: float | None = None,
-    below: float | None = None,
-) -> Any:  # fmt: skip
-    """A numeric field that must be > above, >= least and < below."""
-    return field(default=default, metadata={"above": above, "least": least, "below": below})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Base of all settings: checks the bounds of its fields when it is made."""
-
-    def __post_init__(self) -> None:
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if value is None or not f.metadata:
-                continue
-            above, least, below = (f.metadata[k] for k in ("above", "least", "below"))
-            if above is not None and not value > above:
-                raise InputError(f"--{f.name} must be above {above:g}, got {value:g}")
-            if least is not None and not value >= least:
-                raise InputError(f"--{f.name} must be at least {least:g}, got {value:g}")
-            if below is not None and not value < below:
-                raise InputError(f"--{f.name} must be below {below:g}, got {value:g}")
+from pipeline.settings import Settings, bounded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +214,18 @@ class TrainSettings(
             batch_size=self.batch_size or batch,
             eval_batch_size=self.eval_batch_size or evaluation,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings(TrainSettings):
+    """Train with the encoder frozen and finetuned, over several seeds, and compare the two."""
+
+    seeds: list[int] = field(default_factory=lambda: [42, 43, 44])
+    """Seeds; each makes one run of either kind, and --seed is left out."""
+    parallel_runs: int | None = bounded(None, least=1)
+    """Runs at a time; default: as many as the cluster has GPUs for, or one for four cores."""
+    bootstrap_samples: int = bounded(1000, least=100)
+    """Resamples behind the 95-percent intervals."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,8 @@ from sklearn.metrics import roc_auc_score
 from pipeline.config import EvaluateSettings, TrainSettings
 from pipeline.energy import EnergyHead, training_loss
 from pipeline.errors import InputError
-from pipeline.experiment import run_evaluation, run_training
+from pipeline.evaluation_run import run_evaluation
+from pipeline.experiment import run_training
 from pipeline.sources import read_molecules
 from pipeline.splits import assign_roles
 from pipeline.tables import Tables

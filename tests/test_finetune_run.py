@@ -26,7 +26,8 @@ from pipeline.encoders.unimol.checkpoints import save_checkpoint
 from pipeline.encoders.unimol.model import UniMolConfig
 from pipeline.errors import InputError
 from pipeline.evaluation import energies_of
-from pipeline.experiment import run_evaluation, run_training
+from pipeline.evaluation_run import run_evaluation
+from pipeline.experiment import run_training
 from pipeline.sources import read_molecules
 from pipeline.training_loop import learning_rate_factor
 from tests.commands import assert_one_line
