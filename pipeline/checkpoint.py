@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pipeline.energy import EnergyHead
 from pipeline.errors import InputError
-from pipeline.finetune import Adapters, FinetunedEncoder
+from pipeline.finetune import FinetunedEncoder
 from pipeline.store import parquet_bytes, write_atomically
 
 FORMAT = 1
@@ -91,13 +91,15 @@ def load_checkpoint(folder: str) -> Checkpoint:
         )  # fmt: skip
 
 
-def finetuned_of(
-    tensors: dict[str, Tensor], adapters: Adapters | None, base_weights: str | None,
-    base_sha256: str,
-) -> FinetunedEncoder:  # fmt: skip
-    """A finetuned encoder under the SHA-256 that its file in a checkpoint will have."""
+def finetuned_of(tensors: dict[str, Tensor], **made_of: Any) -> FinetunedEncoder:
+    """A finetuned encoder under the SHA-256 that its file in a checkpoint will have.
+
+    Parameters
+    ----------
+    **made_of : the other attributes of `FinetunedEncoder`.
+    """
     sha256 = hashlib.sha256(safetensors.torch.save(tensors)).hexdigest()
-    return FinetunedEncoder(tensors, adapters, base_weights, base_sha256, sha256)
+    return FinetunedEncoder(tensors, **made_of, sha256=sha256)
 
 
 def read_finetuned(folder: str) -> FinetunedEncoder:

@@ -16,6 +16,7 @@ import ray.data
 from pipeline.config import EncoderSettings
 from pipeline.conformers import NVMOLKIT
 from pipeline.errors import InputError
+from pipeline.store import absolute
 
 if TYPE_CHECKING:
     from pipeline.encoders.unimol.batching import Budget  # would import torch
@@ -54,6 +55,8 @@ def start_ray() -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # C++ notes that no user can act on
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if not ray.is_initialized():
+        if "RAY_ADDRESS" not in os.environ:  # nobody reclaims this machine as they do spot nodes
+            os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         ray.init(
             log_to_driver=bool(os.environ.get("MOLSIEVE_WORKER_LOGS")),
             logging_level=logging.ERROR,
@@ -92,10 +95,12 @@ def device_of(setting: str) -> str:
 def settled(settings: E) -> E:
     """The settings with what depends on this machine decided, so that it holds everywhere.
 
-    That is the precision, and the path of the weights, which workers in other folders read.
+    That is the precision, and the paths of the weights, which workers in other folders read.
     """
     if settings.weights and os.path.isfile(settings.weights):
         settings = replace(settings, weights=os.path.abspath(settings.weights))
+    if settings.finetuned:
+        settings = replace(settings, finetuned=absolute(settings.finetuned))
     if settings.precision != "auto":
         return settings
     from pipeline.encoders.unimol.encoder import default_precision  # torch is slow to import

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
@@ -22,12 +23,22 @@ from pipeline.cluster import cluster_cores, device_of, settled
 from pipeline.comparison import summarize
 from pipeline.comparison_runs import ARMS, Run, align, read_run, run_folder
 from pipeline.comparison_text import summary_text
-from pipeline.config import CompareSettings, EvaluateSettings, TrainSettings
+from pipeline.config import (
+    CompareSettings,
+    EvaluateSettings,
+    FinetuneSettings,
+    TrainSettings,
+)
+from pipeline.encode import encode
 from pipeline.errors import InputError
 from pipeline.evaluation_run import run_evaluation
 from pipeline.experiment import check_inputs, encode_molecules, run_training, write_rejected
 from pipeline.figures import write_figures
-from pipeline.finetune_run import choose_trunk, prepare_finetuning
+from pipeline.finetune_run import (
+    check_finetuning_flags,
+    choose_trunk,
+    prepare_finetuning,
+)
 from pipeline.sources import read_molecules
 from pipeline.splits import assign_roles
 from pipeline.store import absolute, write_atomically
@@ -39,6 +50,7 @@ log = logging.getLogger(__name__)
 CORES_A_RUN = 4
 FINISHED = "finished.json"  # in a run's folder: what it was a run of
 Runs = dict[tuple[str, int], TrainSettings]
+Failures = dict[tuple[str, int], str]
 
 
 def run_comparison(settings: CompareSettings) -> dict[str, Any]:
@@ -63,19 +75,12 @@ def run_comparison(settings: CompareSettings) -> dict[str, Any]:
     started = time.monotonic()
     check_inputs(settings)
     shared = _train_settings(settings)
+    check_finetuning_flags(shared)
+    runs = _runs(shared, settings.seeds)
     encoding, molecules = _encode_once(shared)
-    runs = {
-        (arm, seed): replace(
-            shared, seed=seed, finetune_encoder=arm == "finetuned",
-            output_dir=run_folder(settings.output_dir, arm, seed),
-        )
-        for seed in settings.seeds for arm in ARMS
-    }  # fmt: skip
-    failed = _run_all(runs, settings, molecules)
-    finished = [key for key in runs if key not in failed]
-    if not finished:
-        raise InputError(f"no run finished; the first failed so: {next(iter(failed.values()))}")
-    done = align([read_run(settings.output_dir, arm, seed) for arm, seed in finished])
+    parallel = settings.parallel_runs or _room_for_runs(settings)
+    failed = _run_all(runs, parallel, settings.force_recompute_cache, molecules)
+    done = _finished(runs, settings.output_dir, failed)
     cosines = _drift(done, runs, molecules)
     summary = {
         "encoder": done[0].stats["encoder"],
@@ -89,20 +94,58 @@ def run_comparison(settings: CompareSettings) -> dict[str, Any]:
             for seed, c in cosines.items()
         },
         "shared_encoding": encoding,
+        "parallel_runs": parallel,
     }
-    figures = write_figures(f"{settings.output_dir}/figures", done, cosines, done[0].is_ood)
-    summary |= {"figures": figures, "total_seconds": time.monotonic() - started}
     folder = settings.output_dir
-    write_atomically(f"{folder}/comparison_summary.json", json_bytes(summary))
     write_atomically(f"{folder}/comparison_summary.txt", summary_text(summary).encode())
+    summary["figures"] = write_figures(f"{folder}/figures", done, cosines, done[0].is_ood)
+    summary["total_seconds"] = time.monotonic() - started
+    write_atomically(f"{folder}/comparison_summary.json", json_bytes(summary))
     return summary
+
+
+def _runs(shared: TrainSettings, seeds: list[int]) -> Runs:
+    """Every run's settings; a frozen one's do not depend on how the other kind is finetuned."""
+    # What these two ask for is done once for all runs.
+    shared = replace(shared, force_recompute_cache=False, retry_rejected=False)
+    plain = {f.name: f.default for f in fields(FinetuneSettings)}
+    plain["gradient_accumulation_steps"] = shared.gradient_accumulation_steps
+    kinds = {"frozen": replace(shared, **plain), "finetuned": shared}
+    return {
+        (arm, seed): replace(
+            kinds[arm], seed=seed, output_dir=run_folder(shared.output_dir, arm, seed)
+        )
+        for seed in seeds for arm in ARMS
+    }  # fmt: skip
+
+
+def _finished(runs: Runs, folder: str, failed: Failures) -> list[Run]:
+    """The runs to compare; one that was tested on other molecules than the first has failed."""
+    done: list[Run] = []
+    for arm, seed in (key for key in runs if key not in failed):
+        try:
+            done = align([*done, read_run(folder, arm, seed)])
+        except InputError as error:
+            failed[arm, seed] = str(error)
+    if not done:
+        raise InputError(f"no run finished; the first failed so: {next(iter(failed.values()))}")
+    return done
 
 
 def _train_settings(settings: CompareSettings) -> TrainSettings:
     """What all runs have in common, the output folder and seed apart."""
     values = {f.name: getattr(settings, f.name) for f in fields(TrainSettings)}
     common = TrainSettings(**{**values, "finetune_encoder": True})
-    return settled(replace(common, output_dir=absolute(settings.output_dir)))
+    local = "://" not in common.data_file
+    return settled(
+        replace(
+            common,
+            dataset=common.dataset or common.data_file,
+            data_file=os.path.abspath(common.data_file) if local else common.data_file,
+            output_dir=absolute(common.output_dir),
+            cache_root=absolute(common.cache_root),
+        )
+    )
 
 
 def _encode_once(settings: TrainSettings) -> tuple[dict[str, float], pa.Table]:
@@ -110,14 +153,13 @@ def _encode_once(settings: TrainSettings) -> tuple[dict[str, float], pa.Table]:
     finetuning = prepare_finetuning(settings)
     source = read_molecules(settings)
     sample = assign_roles(source.molecules, settings, settings.data_file)
-    training = sample.filter(pc.is_in(sample["role"], pa.array(TRAINING_ROLES)))
-    trunk = choose_trunk(finetuning, training["smiles"], settings)
+    in_training = pc.is_in(sample["role"], pa.array(TRAINING_ROLES))
+    training, tests = sample.filter(in_training), sample.filter(pc.invert(in_training))
+    as_they_are = replace(settings, force_recompute_cache=False, retry_rejected=False)
     results = [
-        encode_molecules(part, source, replace(settings, force_recompute_cache=fresh), spec)
-        for part, spec, fresh in (
-            (training, trunk, settings.force_recompute_cache),
-            (sample, None, False),
-        )
+        encode_molecules(training, source, settings, choose_trunk(finetuning, training, settings)),
+        encode_molecules(tests, source, settings),
+        encode_molecules(sample, source, as_they_are),  # encodes nothing: all of them together
     ]
     write_rejected(results[-1].rejected, settings.output_dir)
     encoding = {
@@ -129,16 +171,15 @@ def _encode_once(settings: TrainSettings) -> tuple[dict[str, float], pa.Table]:
     return encoding, results[-1].molecules
 
 
-def _run_all(runs: Runs, settings: CompareSettings, molecules: pa.Table) -> dict:
-    """Make every run that is not there yet; the reasons of those that failed."""
+def _run_all(runs: Runs, parallel: int, anew: bool, molecules: pa.Table) -> Failures:
+    """Make every run that is not there yet, or all anew; the reasons of those that failed."""
     todo = {}
     for key, run in runs.items():
         identity = _identity(run, molecules)
-        if settings.force_recompute_cache or not _is_finished(run, identity):
+        if anew or not _is_finished(run, identity):
             todo[key] = (run, identity)
     if len(todo) < len(runs):
         log.info("%s of %s runs were finished before", len(runs) - len(todo), len(runs))
-    parallel = settings.parallel_runs or _room_for_runs(settings)
     outcomes = _in_turn(todo) if parallel == 1 else _in_parallel(todo, parallel)
     failed, count = {}, 0
     for (arm, seed), reason in outcomes:
@@ -162,7 +203,7 @@ def _in_parallel(todo: dict, parallel: int) -> Iterator[tuple[tuple[str, int], s
     while waiting or running:
         while waiting and len(running) < parallel:
             key, job = waiting.pop(0)
-            running[remote.remote(*job)] = key
+            running[remote.remote(*job, 1 / parallel)] = key
         [ready], _ = ray.wait(list(running), num_returns=1)
         key = running.pop(ready)
         try:
@@ -171,15 +212,18 @@ def _in_parallel(todo: dict, parallel: int) -> Iterator[tuple[tuple[str, int], s
             yield key, _reason(error)
 
 
-def _run_apart(settings: TrainSettings, identity: str) -> str | None:
+def _run_apart(settings: TrainSettings, identity: str, share: float) -> str | None:
     telemetry.configure_logging()
-    return _run(settings, identity)
+    return _run(settings, identity, share)
 
 
-def _run(settings: TrainSettings, identity: str) -> str | None:
+def _run(settings: TrainSettings, identity: str, share: float = 1.0) -> str | None:
     """Train and evaluate; why it failed, if it did."""
     try:
-        run_training(settings)
+        fs, path = fsspec.url_to_fs(f"{settings.output_dir}/{FINISHED}")
+        if fs.exists(path):  # it stands for results that are about to be replaced
+            fs.rm(path)
+        run_training(settings, share)
         run_evaluation(
             EvaluateSettings(
                 checkpoint=f"{settings.output_dir}/checkpoint",
@@ -229,13 +273,17 @@ def _drift(done: list[Run], runs: Runs, molecules: pa.Table) -> dict[int, np.nda
     """By seed, the cosine of each test molecule's finetuned to its frozen feature."""
     key_of = dict(zip(molecules["id"].to_pylist(), molecules["key"].to_pylist()))
     keys = [key_of[i] for i in done[0].ids]
+    tests = molecules.filter(pc.is_in(molecules["key"], pa.array(keys)))
     cosines = {}
     for run in done:
         if run.arm != "finetuned":
             continue
         settings = runs[run.arm, run.seed]
         finetuned = replace(settings, finetuned=f"{settings.output_dir}/checkpoint")
-        before, after = (Tables.of(s).features.read_features(keys) for s in (settings, finetuned))
+        # In the store already, unless that has moved since the run was made.
+        before, after = (
+            encode(tests, s).features.read_features(keys) for s in (settings, finetuned)
+        )
         norms = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
         cosines[run.seed] = (before * after).sum(axis=1) / norms
     return cosines

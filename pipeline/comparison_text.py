@@ -14,7 +14,7 @@ _COSTS = {
     "encoding_time_seconds": "Encoding, s",
     "train_time_seconds": "Training, s",
     "avg_epoch_time_seconds": "One epoch, s",
-    "eval_time_seconds": "Evaluation, s",
+    "eval_time_seconds": "Validation and test, s",
     "peak_gpu_memory_encoding_gb": "GPU memory, encoding, GiB",
     "peak_gpu_memory_train_gb": "GPU memory, training, GiB",
     "peak_gpu_memory_eval_gb": "GPU memory, evaluation, GiB",
@@ -62,6 +62,17 @@ def summary_text(summary: dict[str, Any]) -> str:
         lines += [f"finetuned − frozen is over the seeds that both arms finished: {both}."]
     if costs:
         lines += ["", *_aligned(["Mean over runs (highest)", *ARMS], costs)]
+    shared = summary.get("shared_encoding")
+    if shared is not None:
+        lines += [
+            "",
+            f"Before all runs, {shared['molecules']:,} molecules were encoded for them in "
+            f"{shared['encoding_time_seconds']:.1f} s.",
+        ]
+    if summary.get("parallel_runs", 1) > 1:
+        lines += [
+            f"{summary['parallel_runs']} runs at a time shared the machine: times are longer."
+        ]
     if summary["failed"]:
         lines += ["", "Failed runs:"]
         lines += [f"  {f['arm']}, seed {f['seed']}: {f['reason']}" for f in summary["failed"]]
@@ -97,9 +108,14 @@ def _conclusion(improvement: dict[str, Any] | None) -> str:
             f"Finetuning changes AUROC by {_difference(auroc, sign='+')}; the interval includes 0: "
             f"no difference shown ({seeds})."
         )
-    verb = "raises" if low > 0 else "lowers"
+    raised = low > 0
+    if better != (len(auroc["values"]) if raised else 0):
+        return (
+            f"Finetuning changes AUROC by {_difference(auroc, sign='+')}; the interval excludes 0, "
+            f"but the seeds disagree ({seeds}): no difference shown."
+        )
     size = {"mean": abs(auroc["mean"]), "ci95": sorted(abs(bound) for bound in (low, high))}
     return (
-        f"Finetuning {verb} AUROC by {_difference(size, sign='')}; "
+        f"Finetuning {'raises' if raised else 'lowers'} AUROC by {_difference(size, sign='')}; "
         f"the interval excludes 0 ({seeds})."
     )

@@ -148,7 +148,8 @@ class FinetuneSettings(Settings):
     gradient_accumulation_steps: int = bounded(1, least=1)
     """Batches behind one step of the optimiser."""
     gradient_checkpointing: bool = False
-    """Compute the open layers again for the gradient: one micro-batch in memory at a time."""
+    """Compute the open layers again for the gradient, so that their activations need room for one
+    micro-batch at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)

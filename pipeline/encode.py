@@ -34,6 +34,7 @@ from pipeline.tuning import budget_of, tuned
 
 log = logging.getLogger(__name__)
 
+TRUNK_BATCH = 512  # molecules whose activations one shard holds at most
 BLOCK_ROWS = (16, 256)  # fewest and most molecules in one conformer task
 _ON_A_CORE = {"batch_format": "pyarrow", "batch_size": None, "num_cpus": 1}
 
@@ -95,6 +96,8 @@ def encoding_graph(
     run : stamp of the shards that this run writes.
     """
     pool = _tuned_pool(tables, settings)
+    if tables.trunk is not None:  # a batch's activations pass through the host's memory
+        pool = pool._replace(batch_size=min(pool.batch_size, TRUNK_BATCH))
     # Few molecules shall not leave an encoder without any.
     pool = pool._replace(batch_size=min(pool.batch_size, math.ceil(pending.rows / pool.actors)))
     batches = math.ceil(pending.rows / pool.batch_size)

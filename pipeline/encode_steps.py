@@ -116,7 +116,8 @@ class EncodeBatch:
         self.tables, self.run = tables, run
         self.encoder = pooled_encoder(settings, pool)
         # A molecule whose activations alone are missing keeps the feature that it has.
-        self.have = tables.features.index() if tables.trunk is not None else None
+        keeps = tables.trunk is not None and not settings.force_recompute_cache
+        self.have = tables.features.index() if keeps else None
         telemetry.reset_peak_memory()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -155,19 +156,19 @@ class EncodeBatch:
 
     def _encode(self, keys: list[str], prepared: list[Any]) -> np.ndarray:
         """Encode and keep what is finite; whether each is."""
-        if self.have is None:
+        if self.tables.trunk is None:
             features = self.encoder.encode_prepared(prepared)
-            new = finite = np.isfinite(features).all(axis=1)
+            finite = np.isfinite(features).all(axis=1)
         else:
-            from pipeline.trunk import TrunkSpec, trunk_table
+            from pipeline.trunk import trunk_table
 
-            spec = TrunkSpec(*(self.tables.trunk.settings[name] for name in TrunkSpec._fields))
-            features, trunk = self.encoder.encode_with_trunk(prepared, *spec)
+            spec = self.tables.trunk.settings["trunk"]
+            features, trunk = self.encoder.encode_with_trunk(prepared, **spec)
             finite = np.isfinite(features).all(axis=1)
             kept = np.flatnonzero(finite)
             rows = trunk_table([keys[i] for i in kept], [trunk[i] for i in kept])
             self.tables.trunk.write(rows, self.run)
-            new = finite & (self.have.find(keys) < 0)
+        new = finite if self.have is None else finite & (self.have.find(keys) < 0)
         made = [key for key, is_new in zip(keys, new) if is_new]
         self.tables.features.write(features_table(made, features[new]), self.run)
         return finite

@@ -21,7 +21,11 @@ from pipeline.config import (
 )
 from pipeline.encode import EncodeResult, encode
 from pipeline.errors import InputError
-from pipeline.finetune_run import choose_trunk, prepare_finetuning
+from pipeline.finetune_run import (
+    check_finetuning_flags,
+    choose_trunk,
+    prepare_finetuning,
+)
 from pipeline.formats import check_source
 from pipeline.sources import Molecules, read_molecules, with_ids
 from pipeline.splits import ROLES, assign_roles
@@ -73,8 +77,12 @@ def run_encoding(settings: EncodeSettings) -> dict[str, Any]:
     return summary
 
 
-def run_training(settings: TrainSettings) -> dict[str, Any]:
+def run_training(settings: TrainSettings, share: float = 1.0) -> dict[str, Any]:
     """Encode a split file's sample, train the head on it, write the checkpoint.
+
+    Parameters
+    ----------
+    share : part of the cluster's cores that the training may take.
 
     Returns
     -------
@@ -82,19 +90,21 @@ def run_training(settings: TrainSettings) -> dict[str, Any]:
         The content of training_stats.json.
     """
     check_inputs(settings)
-    settings = replace(settings, precision=settled(settings).precision)  # for the checkpoint
+    decided = settled(settings)  # what the checkpoint must say
+    settings = replace(settings, precision=decided.precision, finetuned=decided.finetuned)
+    check_finetuning_flags(settings)
     finetuning = prepare_finetuning(settings) if settings.finetune_encoder else None
     source = read_molecules(settings)
     # The test molecules' features are the base encoder's, of no use to a finetuned one.
     roles = tuple(ROLES) if finetuning is None else TRAINING_ROLES
     sample = assign_roles(source.molecules, settings, settings.data_file, roles)
-    trunk = finetuning and choose_trunk(finetuning, sample["smiles"], settings)
+    trunk = finetuning and choose_trunk(finetuning, sample, settings)
     encoded = encode_molecules(sample, source, settings, trunk)
     write_rejected(encoded.rejected, settings.output_dir)
     require_roles(encoded, TRAINING_ROLES, settings.data_file)
     summary = _summary(source, encoded, settings)
     write_atomically(f"{settings.output_dir}/run_summary.json", json_bytes(summary))
-    return train(encoded.molecules, encoded.result, settings, finetuning)
+    return train(encoded.molecules, encoded.result, settings, finetuning, share)
 
 
 def check_inputs(settings: EncodeSettings | TrainSettings | TuneSettings) -> None:

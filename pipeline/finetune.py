@@ -196,6 +196,7 @@ class FinetunedEncoder:
     adapters : of the plan.
     base_weights : what the training run's --weights named.
     base_sha256 : the SHA-256 of those weights.
+    token_order : what the training run's --token_order named.
     sha256 : that of the trained tensors' file.
     """
 
@@ -203,6 +204,7 @@ class FinetunedEncoder:
     adapters: Adapters | None
     base_weights: str | None
     base_sha256: str
+    token_order: str
     sha256: str
 
     @property
@@ -213,6 +215,7 @@ class FinetunedEncoder:
             "adapters": adapters,
             "base_weights": self.base_weights,
             "base_sha256": self.base_sha256,
+            "token_order": self.token_order,
             "sha256": self.sha256,
         }
 
@@ -225,7 +228,8 @@ class FinetunedEncoder:
         return cls(tensors, **{**config, "adapters": adapters})
 
     def identity_over(self, base: dict[str, Any]) -> dict[str, Any]:
-        """The identity of the finetuned encoder, given that of its base."""
+        """The identity of the finetuned encoder, given that of its base; errors as `apply`."""
+        self._check_base(base["weights_sha256"])
         label = f"{base['weights']}, finetuned"
         return {**base, "weights": label, "finetuned_sha256": self.sha256}
 
@@ -237,19 +241,22 @@ class FinetunedEncoder:
         InputError
             If the weights are not those that were finetuned, or a tensor does not fit.
         """
-        if weights_sha256 != self.base_sha256:
-            raise InputError(
-                f"the checkpoint was finetuned from weights with the SHA-256 {self.base_sha256}, "
-                f"those given have {weights_sha256}; give the former with --weights"
-            )
+        self._check_base(weights_sha256)
         try:
             if self.adapters is not None:
                 add_adapters(model, self.adapters)
             _, unknown = model.load_state_dict(self.tensors, strict=False)
-        except (RuntimeError, AttributeError) as error:
+        except (RuntimeError, AttributeError, TypeError, ValueError, ArithmeticError) as error:
             raise InputError(f"the finetuned tensors do not fit: {error}") from None
         if unknown:
             raise InputError(f"the finetuned tensors do not fit: no {', '.join(unknown[:3])}")
         if self.adapters is not None:
             merge_adapters(model, self.adapters)
         model.eval().requires_grad_(False)
+
+    def _check_base(self, weights_sha256: str) -> None:
+        if weights_sha256 != self.base_sha256:
+            raise InputError(
+                f"the checkpoint was finetuned from weights with the SHA-256 {self.base_sha256}, "
+                f"those given have {weights_sha256}; give the former with --weights"
+            )

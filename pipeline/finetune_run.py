@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.config import TrainSettings
+from pipeline.config import FinetuneSettings, TrainSettings
 from pipeline.encoders.unimol.checkpoints import read_weights
 from pipeline.encoders.unimol.encoder import UniMolEncoder
 from pipeline.encoders.unimol.model import UniMol, UniMolConfig
@@ -18,6 +18,7 @@ from pipeline.encoders.unimol.weights import Weights, resolve_weights
 from pipeline.errors import InputError
 from pipeline.finetune import FinetunePlan, open_for_training, plan_finetuning
 from pipeline.molecules import sampled_atom_counts
+from pipeline.tables import Tables
 from pipeline.telemetry import GIB
 from pipeline.trunk import TrunkSpec, bytes_of, space_for_trunk
 
@@ -41,6 +42,23 @@ class FinetuneRun:
     trained: int
     frozen: int
     weights: Weights
+
+
+def check_finetuning_flags(settings: TrainSettings) -> None:
+    """Refuse flags that would be ignored.
+
+    Raises
+    ------
+    InputError
+        That names the flag that is missing.
+    """
+    given = {f.name for f in fields(FinetuneSettings) if getattr(settings, f.name) != f.default}
+    given -= {"gradient_accumulation_steps"}
+    if given and not settings.finetune_encoder:
+        raise InputError(f"--{min(given)} does nothing without --finetune_encoder")
+    lora = sorted(name for name in given if name.startswith("lora_"))
+    if lora and settings.adapter != "lora":
+        raise InputError(f"--{lora[0]} does nothing without --adapter lora")
 
 
 def prepare_finetuning(settings: TrainSettings) -> FinetuneRun:
@@ -80,13 +98,14 @@ def prepare_finetuning(settings: TrainSettings) -> FinetuneRun:
 
 
 def choose_trunk(
-    run: FinetuneRun, smiles: pa.ChunkedArray, settings: TrainSettings
+    run: FinetuneRun, molecules: pa.Table, settings: TrainSettings
 ) -> TrunkSpec | None:
     """Which activations to keep, by the room that they need; None to compute them each time.
 
     Parameters
     ----------
-    smiles : canonical, one a molecule of training and validation.
+    molecules : `key` and canonical `smiles` of training and validation. Those whose activations
+        the store has need no more room.
 
     Raises
     ------
@@ -96,18 +115,25 @@ def choose_trunk(
     if run.plan.from_tokens or settings.trunk_cache == "off":
         log.info("trunk: computed anew in every epoch")
         return None
-    unique = pa.compute.unique(smiles)
-    atoms = sampled_atom_counts(unique, SAMPLE, run.weights.keeps_hydrogens)
+    spec = TrunkSpec(run.plan.cut, settings.trunk_precision)
+    keys, first = np.unique(molecules["key"].to_pylist(), return_index=True)
+    kept = Tables.of(settings, spec).trunk.index()
+    missing = first[(kept.find(keys) < 0) | settings.force_recompute_cache]
+    if len(missing) == 0:
+        log.info("trunk: in the store (%s)", settings.trunk_precision)
+        return spec
+    smiles = molecules["smiles"].take(missing)
+    atoms = sampled_atom_counts(smiles, SAMPLE, run.weights.keeps_hydrogens)
     tokens = np.minimum(atoms, DEFAULT_MAX_ATOMS) + 2
     each = bytes_of(tokens, run.config, settings.trunk_precision) / max(1, len(tokens))
-    need, space = each * len(unique), space_for_trunk(settings.cache_root, settings.trunk_gb)
+    need, space = each * len(missing), space_for_trunk(settings.cache_root, settings.trunk_gb)
     told = (
-        f"{len(unique):,} molecules of {each / 1e3:.0f} kB, {need / GIB:.2f} GiB in all, and "
+        f"{len(missing):,} molecules of {each / 1e3:.0f} kB, {need / GIB:.2f} GiB in all, and "
         f"{space / GIB:.2f} GiB allowed"
     )
     if need <= space:
         log.info("trunk: kept in the store (%s), about %s", settings.trunk_precision, told)
-        return TrunkSpec(run.plan.cut, settings.trunk_precision)
+        return spec
     if settings.trunk_cache == "on":
         raise InputError(
             f"--trunk_cache on: the activations do not fit: {told}; raise --trunk_gb, or use "

@@ -89,7 +89,7 @@ class Tables:
             KeyedTable(root, "rejections", identity),
             made,
             made_rejections,
-            trunk and KeyedTable(root, "trunk", {**identity, **trunk._asdict()}, dense=True),
+            trunk and KeyedTable(root, "trunk", {**identity, "trunk": trunk._asdict()}, dense=True),
         )
 
     def __iter__(self) -> Iterator[KeyedTable]:

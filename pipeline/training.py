@@ -16,6 +16,7 @@ import fsspec
 import pyarrow as pa
 import ray.data
 import ray.train
+from ray.train import TrainingFailedError
 from ray.train.torch import TorchTrainer
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from pipeline.checkpoint import finetuned_of, json_bytes, save_checkpoint
 from pipeline.cluster import cluster_cores, device_of, settled
 from pipeline.config import TrainSettings
 from pipeline.encode import EncodeResult
+from pipeline.encoders.unimol.encoder import OUT_OF_MEMORY
 from pipeline.errors import InputError
 from pipeline.finetune import FinetunedEncoder
 from pipeline.finetune_run import FinetuneRun
@@ -50,6 +52,7 @@ def train(
     encoded: EncodeResult,
     settings: TrainSettings,
     finetuning: FinetuneRun | None = None,
+    share: float = 1.0,
 ) -> dict[str, Any]:
     """Train the energy head and write the checkpoint, the statistics and the dynamics.
 
@@ -61,6 +64,7 @@ def train(
     molecules : `id`, `key`, `role`; every key has features.
     encoded : of `pipeline.encode.encode`, with the trunk if that is kept.
     finetuning : what is trained of the encoder; None to train the head alone.
+    share : part of the cluster's cores that the training may take.
 
     Returns
     -------
@@ -82,8 +86,8 @@ def train(
         )
     storage = f"{absolute(settings.output_dir)}/.ray_train"
     name = _run_name(settings, encoded, keys)
-    job = _job(settings, encoded, keys, finetuning)
-    result = _fit(_trainer(job, use_gpu, storage, name))
+    job = _job(settings, encoded, keys, finetuning, share)
+    result = _fit(_trainer(job, use_gpu, storage, name, share))
     outcome = result.return_value
     state = read_state(result.checkpoint)
 
@@ -120,7 +124,7 @@ def train(
             for phase in ("encoding", "train", "eval")
         },
     }
-    head, finetuned = _trained(state["best"], job, finetuning)
+    head, finetuned = _trained(state["best"], settings, finetuning)
     identity = encoded.identity if finetuned is None else finetuned.identity_over(encoded.identity)
     config = {
         "encoder": identity,
@@ -156,15 +160,15 @@ def _job(
     encoded: EncodeResult,
     keys: dict[str, list[str]],
     finetuning: FinetuneRun | None,
+    share: float,
 ) -> TrainingJob:
-    job = TrainingJob(
-        settled(settings),
-        encoded.features,
-        keys,
-        threads=max(1, cluster_cores() // settings.num_workers),
-    )
+    threads = max(1, int(share * cluster_cores() / settings.num_workers))
+    job = TrainingJob(settled(settings), encoded.features, keys, threads)
     if finetuning is None:
         return job
+    if finetuning.weights.path is not None:  # workers need not look for it
+        found = replace(job.settings, weights=str(finetuning.weights.path))
+        job = replace(job, settings=found)
     conformers = Tables.of(job.settings).conformers
     return replace(job, finetune=FinetuneJob(finetuning.plan, encoded.trunk, conformers))
 
@@ -181,7 +185,7 @@ def _finetuning_stats(finetuning: FinetuneRun | None, job: TrainingJob) -> dict[
 
 
 def _trained(
-    best: dict[str, Tensor], job: TrainingJob, finetuning: FinetuneRun | None
+    best: dict[str, Tensor], settings: TrainSettings, finetuning: FinetuneRun | None
 ) -> tuple[dict[str, Tensor], FinetunedEncoder | None]:
     """The head's tensors, and the encoder's if it was finetuned."""
     if finetuning is None:
@@ -191,19 +195,26 @@ def _trained(
          if name.startswith(prefix)}
         for prefix in ("head.", "top.model.")
     )  # fmt: skip
-    weights, adapters = job.settings.weights, finetuning.plan.adapters
-    return head, finetuned_of(encoder, adapters, weights, finetuning.weights.sha256)
+    made_of = {
+        "adapters": finetuning.plan.adapters,
+        "base_weights": settled(settings).weights,
+        "base_sha256": finetuning.weights.sha256,
+        "token_order": settings.token_order,
+    }
+    return head, finetuned_of(encoder, **made_of)
 
 
-def _trainer(job: TrainingJob, use_gpu: bool, storage: str, name: str) -> TorchTrainer:
-    settings, cores = job.settings, cluster_cores()
+def _trainer(
+    job: TrainingJob, use_gpu: bool, storage: str, name: str, share: float
+) -> TorchTrainer:
+    settings, cores = job.settings, share * cluster_cores()
     datasets, table = {}, job.streamed
     if table is not None:
         index = table.index()
         datasets = {
             role: stream_of(table, index, job.keys[role]) for role in ("id_train", "ood_train")
         }
-    # A worker reserves at most its part of half the cores: streaming tasks need the others.
+    # A worker reserves at most its part of half its cores: streaming tasks need the others.
     cpus = min(1.0, cores / (2 * settings.num_workers))
     return TorchTrainer(
         training_loop,
@@ -229,7 +240,7 @@ def _trainer(job: TrainingJob, use_gpu: bool, storage: str, name: str) -> TorchT
 
 
 def _fit(trainer: TorchTrainer) -> ray.train.Result:
-    """Run a trainer; Ctrl-C ends it as KeyboardInterrupt.
+    """Run a trainer; Ctrl-C ends it as KeyboardInterrupt, too little memory as InputError.
 
     Ray Train answers Ctrl-C by ending the process as if all were well, and leaves its handler
     in place for what comes after the training.
@@ -239,6 +250,13 @@ def _fit(trainer: TorchTrainer) -> ray.train.Result:
         return trainer.fit()
     except SystemExit:
         raise KeyboardInterrupt from None
+    except TrainingFailedError as error:
+        if not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        raise InputError(
+            "training ran out of memory; lower --batch_size (--gradient_accumulation_steps makes "
+            "up for it), pass --gradient_checkpointing, or set --resident_gb lower"
+        ) from None
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)

@@ -133,15 +133,17 @@ class TrainingState:
     def _train(self, batches: Batches) -> dict[str, float]:
         self.model.train()
         sums: dict[str, float] = {}
+        norms: list[float] = []
         count = 0
         for group in _grouped(batches.epoch(self.epoch), self.settings.gradient_accumulation_steps):
             self.optimizer.zero_grad(set_to_none=True)
             for batch in group:
                 for name, value in self._backward(batch, 1 / len(group)).items():
                     sums[name] = sums.get(name, 0.0) + value
-            self._step()
+            norms.append(self._step())
             count += len(group)
-        return {name: total / count for name, total in sums.items()}
+        means = {name: total / count for name, total in sums.items()}
+        return {**means, "gradient_norm": sum(norms) / len(norms)}
 
     def _backward(self, batch: GlobalBatch, weight: float) -> dict[str, float]:
         """Add a batch's gradient, times a weight."""
@@ -151,16 +153,18 @@ class TrainingState:
         (weight * loss).backward()
         return {"loss": loss.item(), **pair_dynamics(id_energy, ood_energy)}
 
-    def _step(self) -> None:
+    def _step(self) -> float:
+        """Step the optimiser; the gradient's norm before it was clipped."""
         parameters = list(self.trained.values())
         if _world() > 1:
             for parameter in parameters:
                 if parameter.grad is None:  # this worker's share of the batch was empty
                     parameter.grad = torch.zeros_like(parameter)
                 dist.all_reduce(parameter.grad)
-        torch.nn.utils.clip_grad_norm_(parameters, self.settings.grad_clip)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.settings.grad_clip)
         self.optimizer.step()
         self.scheduler.step()
+        return norm.item()
 
     @torch.no_grad()
     def _validate(self, validation: Sequence[Rows]) -> float:

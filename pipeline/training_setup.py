@@ -23,14 +23,15 @@ from pipeline.config import TrainSettings
 from pipeline.encoders.unimol.batching import training_budget_for
 from pipeline.encoders.unimol.checkpoints import load_model
 from pipeline.encoders.unimol.encoder import UniMolEncoder
+from pipeline.encoders.unimol.model import UniMolConfig
 from pipeline.encoders.unimol.top import Top
 from pipeline.encoders.unimol.trunk import ComputedRows, TokenRows
 from pipeline.encoders.unimol.weights import resolve_weights
 from pipeline.energy import EnergyHead
 from pipeline.energy_model import EnergyModel
 from pipeline.finetune import FinetunePlan, open_for_training
-from pipeline.store import KeyedTable, feature_matrix
-from pipeline.trunk import trunk_rows
+from pipeline.store import Index, KeyedTable, feature_matrix
+from pipeline.trunk import bytes_of, trunk_rows
 
 # Share of the device's free memory that resident rows may take, over all workers; reading them
 # from the store takes twice as much host memory again for a while.
@@ -139,7 +140,8 @@ def _with_encoder(
         def to_rows(table: pa.Table) -> Rows:
             return trunk_rows(table, precision)
 
-        need = _trunk_bytes(trunk, job, index)
+        every = sum((job.keys[role] for role in ("id_train", "ood_train", "id_val", "ood_val")), [])
+        need = _trunk_bytes(trunk, every, index, base.config, precision)
         fits = agree(float(need <= _resident_limit(settings, torch.device("cpu")))) == 1.0
     else:
         encoder = UniMolEncoder(
@@ -156,7 +158,25 @@ def _with_encoder(
             return ComputedRows(molecules, vocabulary.pad, encoder.forward, plan.cut)
 
     batches = _batches(job, device, fits, read, to_rows, index_device=torch.device("cpu"))
-    return WorkerSetup(model, groups, batches, [read("id_val"), read("ood_val")], top.width)
+    validation = [
+        read(role) if fits else _ReadWhenAsked(trunk, job.keys[role], index, precision)
+        for role in ("id_val", "ood_val")
+    ]
+    return WorkerSetup(model, groups, batches, validation, top.width)
+
+
+class _ReadWhenAsked:
+    """Stored activations of which a slice at a time is in memory, in the order of the shards."""
+
+    def __init__(self, trunk: KeyedTable, keys: list[str], index: Index, precision: str):
+        self.trunk, self.precision = trunk, precision
+        self.places = trunk.places(keys, index)
+
+    def __len__(self) -> int:
+        return self.places.num_rows
+
+    def __getitem__(self, rows: slice) -> Rows:
+        return trunk_rows(self.trunk.read_places(self.places[rows]), self.precision)
 
 
 def _batches(
@@ -178,11 +198,15 @@ def _batches(
     return StreamedBatches(*shards, *sizes, *common, to_rows)
 
 
-def _trunk_bytes(trunk: KeyedTable, job: TrainingJob, index: Any) -> int:
-    """About what the training rows take, by the size of a few."""
-    keys = job.keys["id_train"] + job.keys["ood_train"]
-    some = np.random.default_rng(0).choice(keys, min(len(keys), 32), replace=False).tolist()
-    return trunk.read(some, index).nbytes * len(keys) // len(some)
+def _trunk_bytes(
+    trunk: KeyedTable, keys: list[str], index: Index, config: UniMolConfig, precision: str
+) -> int:
+    places = trunk.places(keys, index)
+    tokens = []
+    for shard in pa.compute.unique(places["shard"]).to_pylist():
+        rows = places.filter(pa.compute.equal(places["shard"], shard))["row"]
+        tokens += trunk.read_shard(shard, ["n"])["n"].take(rows).to_pylist()
+    return bytes_of(np.array(tokens), config, precision)
 
 
 def _resident_limit(settings: TrainSettings, device: torch.device) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -78,6 +79,8 @@ def space_for_trunk(cache_root: str, limit_gb: float | None) -> float:
     fs, path = fsspec.url_to_fs(absolute(cache_root))
     if not isinstance(fs, LocalFileSystem):
         return float("inf")
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
     return SHARE_OF_FREE_SPACE * shutil.disk_usage(path).free
 
 

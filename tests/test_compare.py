@@ -51,12 +51,12 @@ def made(home) -> tuple[dict, list[tuple[str, int]]]:
     """A comparison in which one run fails; its summary, and the runs that were tried."""
     tried, train = [], compare.run_training
 
-    def sometimes(run):
+    def sometimes(run, share):
         arm, seed = Path(run.output_dir).parent.name, run.seed
         tried.append((arm, seed))
         if (arm, seed) == ("frozen", 2):
             raise RuntimeError("the disk\nis on fire")
-        return train(run)
+        return train(run, share)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compare, "run_training", sometimes)
@@ -126,10 +126,55 @@ def test_a_second_start_makes_the_missing_run_alone_and_apart(home, made, capsys
         assert {seed: again[seed] for seed in values} == values
 
 
+def test_a_run_that_is_made_anew_is_unfinished_until_its_end(home, made, monkeypatch):
+    """Else the results of two settings could be mixed."""
+    kept = {path: path.read_bytes() for path in (home / "out").glob("*/*/finished.json")}
+    assert len(kept) == 4
+
+    def fail(run, share):
+        assert not Path(run.output_dir, "finished.json").exists()
+        raise InputError("no luck")
+
+    monkeypatch.setattr(compare, "run_training", fail)
+    with pytest.raises(InputError, match="no run finished"):
+        compare.run_comparison(settings(home, lr=1e-2))
+    for marker, content in kept.items():
+        assert not marker.exists()
+        marker.write_bytes(content)
+
+
+def test_frozen_runs_do_not_depend_on_the_finetuning(home, made, monkeypatch):
+    tried = []
+
+    def fail(run, share):
+        tried.append(Path(run.output_dir).parent.name)
+        raise InputError("no luck")
+
+    monkeypatch.setattr(compare, "run_training", fail)
+    monkeypatch.setattr(compare, "_drift", lambda *_: {})
+    summary = compare.run_comparison(settings(home, seeds=[1], encoder_lr=1e-3))
+    assert tried == ["finetuned"]
+    assert summary["improvement"] is None and len(summary["failed"]) == 1
+
+
+def test_what_is_forced_is_made_once(home, made, monkeypatch):
+    seen = []
+
+    def fail(run, share):
+        seen.append((run.force_recompute_cache, run.retry_rejected))
+        raise InputError("no luck")
+
+    monkeypatch.setattr(compare, "run_training", fail)
+    with pytest.raises(InputError, match="no run finished"):
+        forced = settings(home, force_recompute_cache=True, output_dir=str(home / "forced"))
+        compare.run_comparison(forced)
+    assert seen == [(False, False)] * 4
+
+
 def test_a_changed_setting_makes_runs_anew(home, made, monkeypatch):
     tried = []
 
-    def fail(run):
+    def fail(run, share):
         tried.append(run.seed)
         raise InputError("no luck")
 

@@ -289,6 +289,15 @@ def test_the_text_concludes_what_the_interval_says(shift, told):
     assert str(N_OOD) in text.splitlines()[0]
 
 
+def test_seeds_that_disagree_conclude_nothing():
+    strong = [make_run("frozen", 1, 0.5), make_run("finetuned", 1, 3.0)]
+    weak = [make_run("frozen", 2, 1.2), make_run("finetuned", 2, 0.9)]
+    summary = summary_of(strong + weak)
+    assert summary["improvement"]["auroc"]["ci95"][0] > 0
+    conclusion = summary_text(summary).splitlines()[-1]
+    assert "the seeds disagree (better with 1 of 2 seeds): no difference shown" in conclusion
+
+
 def test_movers_gain_upwards_if_ood_and_downwards_if_id():
     before = np.arange(N_ID + N_OOD, dtype=float)
     after = before.copy()

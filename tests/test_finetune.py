@@ -20,6 +20,7 @@ from pipeline.energy import EnergyHead
 from pipeline.energy_model import EnergyModel
 from pipeline.errors import InputError
 from pipeline.finetune import (
+    Adapters,
     FinetunedEncoder,
     merge_adapters,
     open_for_training,
@@ -265,6 +266,19 @@ def test_a_steps_gradients_are_the_models_with_and_without_the_stored_trunk(
         assert_close(gradients(energy_model(base, the_plan), rows), expected, relative)
 
 
+def test_pairs_stay_in_float32_under_autocast(base, molecules):
+    """As in the engine, which encodes with the layers afterwards."""
+    seen = []
+    model = energy_model(base, plan(freeze_layers="none"))
+    model.dtype = torch.bfloat16
+    original = model.top._layer
+    model.top._layer = lambda layer, x, pair, rows: (
+        seen.append((x.dtype, pair.dtype)) or original(layer, x, pair, rows)
+    )
+    model(TokenRows(molecules, base.pad))
+    assert seen == [(torch.float32, torch.float32)] * CONFIG.layers
+
+
 def test_with_trained_embeddings_the_gradients_are_the_models(base, molecules):
     the_plan = plan(freeze_layers="none")
     expected = reference_gradients(base, the_plan, molecules)
@@ -325,7 +339,7 @@ def test_trained_tensors_applied_to_the_base_give_the_trained_model(base, molecu
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
     expected = model(*pad_batch(molecules, base.pad))
     tensors = {name: p.detach().clone() for name, p in names.items()}
-    made = FinetunedEncoder(tensors, the_plan.adapters, None, "sha", "file")
+    made = FinetunedEncoder(tensors, the_plan.adapters, None, "sha", "auto", "file")
     again = FinetunedEncoder.of(made.config, tensors)
     target = copy.deepcopy(base)
     assert not torch.allclose(target(*pad_batch(molecules, base.pad)), expected, atol=1e-2)
@@ -341,10 +355,15 @@ def test_other_weights_or_tensors_are_refused(base):
     names = open_for_training(model, plan())
     tensors = {name: p.detach() for name, p in names.items()}
     with pytest.raises(InputError, match="finetuned from weights with the SHA-256 one"):
-        FinetunedEncoder(tensors, None, None, "one", "file").apply(copy.deepcopy(base), "other")
+        FinetunedEncoder(tensors, None, None, "one", "auto", "file").apply(
+            copy.deepcopy(base), "other"
+        )
     smaller = UniMol(UniMolConfig(layers=2, width=64, ffn_width=128, heads=8, gaussians=16), 0)
+    odd = Adapters(("encoder.layers.3.fc1",), 0, 1.0)
     with pytest.raises(InputError, match="do not fit"):
-        FinetunedEncoder(tensors, None, None, "one", "file").apply(smaller, "one")
+        FinetunedEncoder({}, odd, None, "one", "auto", "file").apply(copy.deepcopy(base), "one")
+    with pytest.raises(InputError, match="do not fit"):
+        FinetunedEncoder(tensors, None, None, "one", "auto", "file").apply(smaller, "one")
 
 
 def test_merging_leaves_a_plain_matrix(base):

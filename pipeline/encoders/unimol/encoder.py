@@ -16,7 +16,7 @@ from torch import Tensor
 from pipeline.encoders.unimol.batching import Budget, budget_for, pad_batch, plan_batches
 from pipeline.encoders.unimol.checkpoints import load_model, token_order_of
 from pipeline.encoders.unimol.engine import build_engine, on
-from pipeline.encoders.unimol.kernels_cpu import multiplies_natively
+from pipeline.encoders.unimol.precision import PRECISIONS, default_precision
 from pipeline.encoders.unimol.tokens import DEFAULT_MAX_ATOMS, TokenizedMolecule, tokenize
 from pipeline.encoders.unimol.trunk import TrunkRow
 from pipeline.encoders.unimol.weights import resolve_weights
@@ -30,28 +30,20 @@ log = logging.getLogger(__name__)
 # What torch, its allocator on a CPU, cuBLAS and Triton say.
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CODE_VERSION = 2  # raise it when the same input would give other features
 
 
-def default_precision(device: str) -> str:
-    """The precision that "auto" means on a device.
-
-    bf16 on GPUs since Ampere (taken for granted where this machine has no GPU to ask) and on
-    CPUs with units for it; fp16 on older GPUs, fp32 on other CPUs.
-    """
-    if device.startswith("cuda"):
-        old = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] < 8
-        return "fp16" if old else "bf16"
-    return "bf16" if multiplies_natively(torch.bfloat16) else "fp32"
-
-
-def _finetuned(folder: str | None) -> FinetunedEncoder | None:
+def _finetuned(
+    folder: str | None, weights: str | None, token_order: str
+) -> tuple[FinetunedEncoder | None, str | None, str]:
+    """A checkpoint's encoder; weights and token order as given, else as the checkpoint has them."""
     if folder is None:
-        return None
+        return None, weights, token_order
     from pipeline.checkpoint import read_finetuned  # needs more than torch and numpy
 
-    return read_finetuned(folder)
+    made = read_finetuned(folder)
+    order = made.token_order if token_order == "auto" else token_order
+    return made, weights or made.base_weights, order
 
 
 class UniMolEncoder:
@@ -100,8 +92,8 @@ class UniMolEncoder:
         self.device = torch.device(device)
         if self.device.type not in ("cpu", "cuda"):
             raise ValueError(f"device is {device!r}, expected auto, cpu or cuda")
-        changed = _finetuned(finetuned)
-        self.weights = resolve_weights(weights or (changed and changed.base_weights))
+        changed, weights, token_order = _finetuned(finetuned, weights, token_order)
+        self.weights = resolve_weights(weights)
         model, self.vocabulary = load_model(self.weights, token_order)
         if changed is not None:
             changed.apply(model, self.weights.sha256)
@@ -134,8 +126,8 @@ class UniMolEncoder:
         Its `weights` entry is the label for reports. Raises InputError if the weights cannot be
         had or do not fit.
         """
-        changed = _finetuned(finetuned)
-        resolved = resolve_weights(weights or (changed and changed.base_weights))
+        changed, weights, token_order = _finetuned(finetuned, weights, token_order)
+        resolved = resolve_weights(weights)
         identity = {
             "encoder": UniMolEncoder.name,
             "code_version": CODE_VERSION,

@@ -56,6 +56,7 @@ class Top(nn.Module):
         if self.from_tokens:
             x_BND, pair_BHNN = self.model.embed(first, second)
             x_BND = F.dropout(x_BND, self.dropout, self.training)
+            pair_BHNN = pair_BHNN.float()  # as the engine has it, also under autocast
         layers = self.model.encoder.layers[self.cut :]
         for number, layer in enumerate(layers, start=1):
             rows = 1 if number == len(layers) else None  # only [CLS] leaves the last layer

@@ -1,0 +1,259 @@
+"""An epoch of finetuning on the stored trunk against computing the encoder anew.
+
+`python -m bench.finetune` encodes the shipped sample into the store (random weights of the
+published shape, cut at layer 13), times epochs of the same training over the same batches with
+what lies below the cut taken from memory, from the engine and from the plain model, compares one
+step's gradients, and writes finetune.md. It runs on a GPU if there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.encode import cpu_name, markdown
+from jobs.quickstart import SAMPLE
+from pipeline import telemetry
+from pipeline.batches import GlobalBatch, ResidentBatches, Rows
+from pipeline.cluster import settled
+from pipeline.config import TrainSettings
+from pipeline.encode import EncodeResult
+from pipeline.encoders.unimol.batching import pad_batch, training_budget_for
+from pipeline.encoders.unimol.checkpoints import load_model
+from pipeline.encoders.unimol.encoder import UniMolEncoder
+from pipeline.encoders.unimol.model import UniMol
+from pipeline.encoders.unimol.top import Top
+from pipeline.encoders.unimol.trunk import ComputedRows, StoredRows, TokenRows
+from pipeline.encoders.unimol.weights import resolve_weights
+from pipeline.energy import EnergyHead, training_loss
+from pipeline.energy_model import EnergyModel
+from pipeline.experiment import encode_molecules
+from pipeline.finetune import open_for_training, plan_finetuning
+from pipeline.finetune_run import choose_trunk, prepare_finetuning
+from pipeline.sources import read_molecules
+from pipeline.splits import assign_roles
+from pipeline.tables import Tables
+from pipeline.telemetry import GIB
+from pipeline.trunk import trunk_rows
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+ROLES = ("id_train", "ood_train")
+
+
+class PlainRows(TokenRows):
+    """Activations by the plain model's layers, as a training script without a trunk has them."""
+
+    def __init__(self, molecules: list, model: UniMol, cut: int, dtype: torch.dtype):
+        super().__init__(molecules, model.pad)
+        self.model, self.cut, self.dtype = model, cut, dtype
+
+    def __getitem__(self, rows: Tensor | slice) -> PlainRows:
+        """See `Rows`."""
+        some = super().__getitem__(rows).molecules
+        return PlainRows(some, self.model, self.cut, self.dtype)
+
+    @torch.no_grad()
+    def padded(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+        """See `Rows`."""
+        tokens, coords = pad_batch([self.molecules[row] for row in rows], self.pad)
+        lower = self.dtype != torch.float32
+        with torch.autocast(device.type, self.dtype if lower else None, enabled=lower):
+            x, pair = self.model.embed(tokens.to(device), coords.to(device))
+            for layer in self.model.encoder.layers[: self.cut]:
+                x, pair = layer(x, pair)
+        return x.float(), pair.float()
+
+
+def energy_model(settings: TrainSettings, dropout: float) -> tuple[EnergyModel, list[dict]]:
+    """The model that training has, and its optimiser's groups."""
+    base, _ = load_model(resolve_weights(settings.weights))
+    plan = plan_finetuning(settings, base.config.layers)
+    trained = list(open_for_training(base, plan).values())
+    torch.manual_seed(settings.seed)
+    top = Top(base, plan.cut, plan.frozen_layers, dropout, plan.from_tokens)
+    head = EnergyHead(top.width, settings.hidden_dim, dropout)
+    layers = base.config.layers - plan.cut
+    budget = training_budget_for(DEVICE, settings.eval_batch_size, base.config, layers)
+    dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+    model = EnergyModel(top, head, budget, dtype, checkpointing=False).to(DEVICE)
+    groups = [
+        {"params": list(head.parameters()), "lr": settings.lr},
+        {"params": trained, "lr": settings.encoder_lr},
+    ]
+    return model, groups
+
+
+def batches_of(rows: tuple[Rows, Rows], settings: TrainSettings) -> list[GlobalBatch]:
+    """One epoch's batches."""
+    batches = ResidentBatches(*rows, settings.batch_size, settings.seed, 0, 1, torch.device("cpu"))
+    return list(batches.epoch(0))
+
+
+def epoch_seconds(rows: tuple[Rows, Rows], settings: TrainSettings, repeats: int) -> float:
+    """Seconds of the fastest epoch, the optimiser's steps included; the first is not counted."""
+    model, groups = energy_model(settings, dropout=0.1)
+    optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+    batches, times = batches_of(rows, settings), []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        model.train()
+        for batch in batches:
+            optimizer.zero_grad(set_to_none=True)
+            loss = training_loss(model(batch.id_rows), model(batch.ood_rows), settings)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
+            optimizer.step()
+        loss.item()
+        times.append(time.perf_counter() - started)
+    return min(times[1:])
+
+
+def first_gradient(rows: tuple[Rows, Rows], settings: TrainSettings) -> Tensor:
+    """The first step's gradient without dropout, as one vector."""
+    model, _ = energy_model(settings, dropout=0.0)
+    model.train()
+    batch = batches_of(rows, settings)[0]
+    training_loss(model(batch.id_rows), model(batch.ood_rows), settings).backward()
+    grads = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+    return torch.cat(grads).cpu()
+
+
+def encoded_sample(settings: TrainSettings) -> tuple[EncodeResult, dict[str, list[str]]]:
+    """The sample's training molecules with their trunk in the store."""
+    finetuning = prepare_finetuning(settings)
+    source = read_molecules(settings)
+    sample = assign_roles(source.molecules, settings, settings.data_file, ROLES)
+    trunk = choose_trunk(finetuning, sample, settings)
+    encoded = encode_molecules(sample, source, settings, trunk)
+    table = encoded.molecules
+    keys = {
+        role: [k for k, r in zip(table["key"].to_pylist(), table["role"].to_pylist()) if r == role]
+        for role in ROLES
+    }
+    return encoded.result, keys
+
+
+def rows_of(kind: str, settings: TrainSettings, keys: dict[str, list[str]], result: EncodeResult):
+    """The training molecules as rows whose activations come from `kind`."""
+    if kind == "stored":
+        return tuple(
+            trunk_rows(result.trunk.read(keys[r]), settings.trunk_precision) for r in ROLES
+        )
+    encoder = UniMolEncoder(settings.weights, str(DEVICE), settings.precision)
+    conformers = Tables.of(settings).conformers
+    molecules = [
+        [encoder.prepare(row) for row in conformers.read(keys[role]).to_pylist()] for role in ROLES
+    ]
+    cut = result.trunk.settings["trunk"]["cut"]
+    if kind == "engine":
+        pad = encoder.vocabulary.pad
+        return tuple(ComputedRows(m, pad, encoder.forward, cut) for m in molecules)
+    model = copy.deepcopy(load_model(encoder.weights)[0]).to(DEVICE)
+    dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+    return tuple(PlainRows(m, model, cut, dtype) for m in molecules)
+
+
+def with_rounded_x(rows: StoredRows) -> StoredRows:
+    """As if x had been stored in bf16."""
+    return StoredRows([row._replace(x=row.x.bfloat16().float()) for row in rows.rows])
+
+
+def main() -> None:
+    """Measure all of it and write finetune.md."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cache_root", default=".molsieve")
+    parser.add_argument("--weights", default="untrained")
+    parser.add_argument("--repeats", type=int, default=2)
+    arguments = parser.parse_args()
+    settings = settled(
+        TrainSettings(
+            data_file=str(SAMPLE), weights=arguments.weights, sampling="all",
+            cache_root=arguments.cache_root, finetune_encoder=True,
+        ).sized()
+    )  # fmt: skip
+    result, keys = encoded_sample(settings)
+    count = sum(map(len, keys.values()))
+    batches = batches_of(rows_of("stored", settings, keys, result), settings)
+    passes = sum(len(b.id_rows) + len(b.ood_rows) for b in batches)
+    del batches  # they hold the trunk
+    kinds = {
+        "stored trunk": "stored",
+        "trunk by the engine in every epoch (`--trunk_cache off`)": "engine",
+        "trunk by the plain model in every epoch": "plain",
+    }
+    seconds, memory = {}, {}
+    for title, kind in kinds.items():
+        rows = rows_of(kind, settings, keys, result)
+        telemetry.reset_peak_memory()
+        seconds[title] = epoch_seconds(rows, settings, arguments.repeats)
+        memory[title] = telemetry.peak_gpu_memory_gb() or telemetry.peak_resident_memory_gb()
+        print(f"{title}: {seconds[title]:.2f} s", flush=True)
+    fastest = seconds["stored trunk"]
+
+    errors = {}
+    for precision, trunk in (("fp32", "fp32"), ("fp32", "bf16"), (settings.precision, "bf16")):
+        exact = settled(
+            TrainSettings(
+                data_file=str(SAMPLE), weights=arguments.weights, sampling="all",
+                cache_root=arguments.cache_root, finetune_encoder=True, precision=precision,
+                trunk_precision=trunk, train_size=64, batch_size=64,
+            ).sized()
+        )  # fmt: skip
+        few, some = encoded_sample(exact)
+        stored, engine = (rows_of(kind, exact, some, few) for kind in ("stored", "engine"))
+        expected = first_gradient(engine, exact)
+        variants = {f"x in fp32, pairs in {trunk}": stored}
+        if (precision, trunk) == ("fp32", "bf16"):
+            variants["x and pairs in bf16"] = tuple(map(with_rounded_x, stored))
+        for title, rows in variants.items():
+            error = (first_gradient(rows, exact) - expected).norm() / expected.norm()
+            errors[precision, title] = error.item()
+
+    stored = result.trunk.read(sum(keys.values(), []))
+    each = stored.nbytes / count
+    where = (
+        f"{torch.cuda.get_device_name()}" if DEVICE.type == "cuda"
+        else f"{torch.get_num_threads()} cores of {cpu_name()}"
+    )  # fmt: skip
+    lines = [
+        "# Finetuning on the stored trunk",
+        "",
+        f"`python -m bench.finetune` on {where}, torch {torch.__version__}, {settings.precision}, "
+        f"random weights of the published shape, cut at layer 13, batches of {settings.batch_size} "
+        f"+ {settings.batch_size}, the shipped sample's {len(keys['id_train'])} ID and "
+        f"{len(keys['ood_train'])} OOD training molecules ({passes:,} molecules pass in an epoch), "
+        f"the fastest of {arguments.repeats} epochs after a first one. Conformers are in the store "
+        "for all three.",
+        "",
+        *markdown(
+            ("an epoch with", "seconds", "ms a molecule", "times the stored trunk's", "peak GiB"),
+            [
+                [title, f"{s:.2f}", f"{1e3 * s / passes:.2f}", f"{s / fastest:.2f}",
+                 f"{memory[title]:.2f}"]
+                for title, s in seconds.items()
+            ],
+        ),
+        "",
+        f"The trunk takes {each / 1e3:.0f} kB a molecule, {stored.nbytes / GIB:.2f} GiB for all "
+        f"{count:,}.",
+        "",
+        "## One step's gradient, stored trunk against trunk by the engine",
+        "",
+        *markdown(
+            ("matrix products", "stored", "relative difference"),
+            [[p, t, f"{e:.1e}"] for (p, t), e in errors.items()],
+        ),
+        "",
+    ]  # fmt: skip
+    (Path(__file__).parent / "finetune.md").write_text("\n".join(lines))
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""Precisions of the matrix products, and which one a device does best."""
+
+from __future__ import annotations
+
+import torch
+
+from pipeline.encoders.unimol.kernels_cpu import multiplies_natively
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def default_precision(device: str) -> str:
+    """The precision that "auto" means on a device.
+
+    bf16 on GPUs since Ampere (taken for granted where this machine has no GPU to ask) and on
+    CPUs with units for it; fp16 on older GPUs, fp32 on other CPUs.
+    """
+    if device.startswith("cuda"):
+        old = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] < 8
+        return "fp16" if old else "bf16"
+    return "bf16" if multiplies_natively(torch.bfloat16) else "fp32"
