@@ -267,8 +267,8 @@ def main() -> None:
         ),
         "",
         "All three cut batches by length and compute the [CLS] row alone in the last layer. A "
-        f"script that also makes conformers anew in every epoch spends {conformer_ms:.0f} ms of one "
-        f"core more on each molecule ({CONFORMERS} of them, measured apart).",
+        f"script that also makes conformers anew in every epoch spends {conformer_ms:.0f} ms of "
+        f"one core more on each molecule ({CONFORMERS} of them, measured apart).",
         "",
         f"The trunk takes {each / 1e3:.0f} kB a molecule, {stored.nbytes / GIB:.2f} GiB for all "
         f"{count:,}.",
