@@ -373,3 +373,31 @@ def test_merging_leaves_a_plain_matrix(base):
     assert model.state_dict().keys() == base.state_dict().keys()
     for name, tensor in base.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], tensor)
+
+
+def test_on_the_published_shape_a_step_is_the_models(molecules):
+    """The whole recipe once: 15 layers, 0-12 frozen, the trunk stored and computed."""
+    full = random_model(UniMolConfig())
+    settings = FinetuneSettings()
+    the_plan = plan_finetuning(settings, 15)
+    few = molecules[:4]
+    tokens, coords = pad_batch(few, full.pad)
+    head = EnergyHead(512, 32, 0.0)
+
+    def gradient(features, names) -> torch.Tensor:
+        head(features).square().mean().backward()
+        return torch.cat([names[n].grad.flatten() for n in sorted(names)])
+
+    model = copy.deepcopy(full)
+    names = open_for_training(model, the_plan)
+    expected = gradient(model(tokens, coords), names)
+    engine = engine_of(full)
+    _, x, pair = engine.with_trunk(tokens, coords, the_plan.cut, torch.float32)
+    sizes = [len(m.tokens) for m in few]
+    kept = StoredRows([TrunkRow(x[i, :n], pair[i, :, :n, :n]) for i, n in enumerate(sizes)])
+    for rows in (kept, ComputedRows(few, full.pad, engine, the_plan.cut)):
+        model = copy.deepcopy(full)
+        names = open_for_training(model, the_plan)
+        top = Top(model, the_plan.cut, the_plan.frozen_layers, 0.0, the_plan.from_tokens)
+        made = gradient(top(*rows.padded(np.arange(4), CPU)), names)
+        assert (made - expected).norm() / expected.norm() < 1e-5
