@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.encoders import load_encoder
-from pipeline.encoders.unimol import encoder as encoder_module
+from pipeline.encoders.unimol import precision as precision_module
 from pipeline.encoders.unimol.batching import Budget
 from pipeline.encoders.unimol.engine import Engine
 from pipeline.encoders.unimol.kernels_cpu import CpuKernels
@@ -110,11 +110,11 @@ def test_gaussians_of_narrow_and_wide_channels(device):
 
 def test_bf16_is_the_default_where_the_cpu_has_units_for_it(monkeypatch, small_weights):
     for native, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(encoder_module, "multiplies_natively", lambda dtype, n=native: n)
-        assert encoder_module.default_precision("cpu") == expected
-        assert encoder_module.default_precision("cuda") == "bf16"
+        monkeypatch.setattr(precision_module, "multiplies_natively", lambda dtype, n=native: n)
+        assert precision_module.default_precision("cpu") == expected
+        assert precision_module.default_precision("cuda") == "bf16"
         encoder = load_encoder("unimol", weights=str(small_weights), device="cpu")
-        assert encoder.forward.kernels.dtype == encoder_module.PRECISIONS[expected]
+        assert encoder.forward.kernels.dtype == precision_module.PRECISIONS[expected]
 
 
 CONFORMERS = [
@@ -193,7 +193,7 @@ def test_old_gpus_get_fp16_by_default_and_other_devices_are_refused(monkeypatch,
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for capability, expected in (((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda c=capability: c)
-        assert encoder_module.default_precision("cuda") == expected
+        assert precision_module.default_precision("cuda") == expected
     with pytest.raises(ValueError, match="device is 'mps', expected auto, cpu or cuda"):
         load_encoder("unimol", weights=str(small_weights), device="mps")
 
