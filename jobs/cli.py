@@ -95,7 +95,9 @@ def metric_cell(results: dict[str, Any], name: str) -> str:
 
 def _with_explicit_booleans(settings_class: type[Settings], argv: Sequence[str]) -> list[str]:
     """Let a boolean flag stand alone: `--allow_overlap` means `--allow_overlap true`."""
-    booleans = {f"--{f.name}" for f in dataclasses.fields(settings_class) if f.type == "bool"}
+    booleans = {
+        f"--{f.name}" for f in dataclasses.fields(settings_class) if f.type in ("bool", bool)
+    }
     explicit = []
     for word, following in zip(argv, [*argv[1:], "--"]):
         explicit.append(word)
@@ -106,7 +108,9 @@ def _with_explicit_booleans(settings_class: type[Settings], argv: Sequence[str])
 
 def _with_joined_lists(settings_class: type[Settings], argv: Sequence[str]) -> list[str]:
     """Let a list be written as words: `--seeds 1 2 3` means `--seeds [1,2,3]`."""
-    lists = {f"--{f.name}" for f in dataclasses.fields(settings_class) if f.type[:5] == "list["}
+    lists = {
+        f"--{f.name}" for f in dataclasses.fields(settings_class) if str(f.type)[:5] == "list["
+    }
     joined: list[str] = []
     words = list(argv)
     while words:

@@ -11,6 +11,7 @@ import pytest
 
 from jobs import compare as compare_job
 from jobs.cli import main, parse
+from jobs.quickstart import QuickstartSettings
 from pipeline import compare
 from pipeline.comparison_runs import read_run
 from pipeline.config import CompareSettings
@@ -196,6 +197,12 @@ def test_seeds_are_written_as_words_or_as_a_list():
     assert seeds_of("--seeds", "1", "2", "--lr", "0.1") == [1, 2]
     assert seeds_of("--seeds", "7") == [7]
     assert seeds_of("--seeds", "[3, 4]") == [3, 4]
+
+
+def test_settings_of_any_job_are_read():
+    """Also those whose module keeps its annotations as types."""
+    made = parse(QuickstartSettings, "quickstart", ["--force_recompute_cache", "--output_dir", "x"])
+    assert made.force_recompute_cache is True and made.output_dir == "x"
 
 
 @pytest.mark.parametrize(
