@@ -12,6 +12,7 @@ import argparse
 import copy
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,23 +28,21 @@ from pipeline.cluster import settled, start_ray
 from pipeline.config import TrainSettings
 from pipeline.conformers import IsolatedEmbedder
 from pipeline.encode import EncodeResult
-from pipeline.encoders.unimol.batching import pad_batch, training_budget_for
+from pipeline.encoders.unimol.batching import pad_batch
 from pipeline.encoders.unimol.checkpoints import load_model
 from pipeline.encoders.unimol.encoder import UniMolEncoder
 from pipeline.encoders.unimol.model import UniMol
-from pipeline.encoders.unimol.top import Top
 from pipeline.encoders.unimol.trunk import ComputedRows, StoredRows, TokenRows
-from pipeline.encoders.unimol.weights import resolve_weights
-from pipeline.energy import EnergyHead, training_loss
+from pipeline.energy import training_loss
 from pipeline.energy_model import EnergyModel
 from pipeline.experiment import encode_molecules
-from pipeline.finetune import open_for_training, plan_finetuning
 from pipeline.finetune_run import choose_trunk, prepare_finetuning
 from pipeline.sources import read_molecules
 from pipeline.splits import assign_roles
 from pipeline.tables import Tables
 from pipeline.telemetry import GIB
 from pipeline.training_loop import ONEDNN_CACHE
+from pipeline.training_setup import build_energy_model
 from pipeline.trunk import trunk_rows
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -75,23 +74,11 @@ class PlainRows(TokenRows):
         return x.float(), pair.float()
 
 
-def energy_model(settings: TrainSettings, dropout: float) -> tuple[EnergyModel, list[dict]]:
+def energy_model(settings: TrainSettings) -> tuple[EnergyModel, list[dict]]:
     """The model that training has, and its optimiser's groups."""
-    base, _ = load_model(resolve_weights(settings.weights))
-    plan = plan_finetuning(settings, base.config.layers)
-    trained = list(open_for_training(base, plan).values())
     torch.manual_seed(settings.seed)
-    top = Top(base, plan.cut, plan.frozen_layers, dropout, plan.from_tokens)
-    head = EnergyHead(top.width, settings.hidden_dim, dropout)
-    layers = base.config.layers - plan.cut
-    budget = training_budget_for(DEVICE, settings.eval_batch_size, base.config, layers)
-    dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-    model = EnergyModel(top, head, budget, dtype, checkpointing=False).to(DEVICE)
-    groups = [
-        {"params": list(head.parameters()), "lr": settings.lr},
-        {"params": trained, "lr": settings.encoder_lr},
-    ]
-    return model, groups
+    plan = prepare_finetuning(settings).plan
+    return build_energy_model(settings, plan, DEVICE)
 
 
 def batches_of(
@@ -104,7 +91,7 @@ def batches_of(
 
 def epoch_seconds(rows: tuple[Rows, Rows], settings: TrainSettings, repeats: int) -> float:
     """Seconds of the fastest epoch, the optimiser's steps included; the first is not counted."""
-    model, groups = energy_model(settings, dropout=0.1)
+    model, groups = energy_model(settings)
     optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
     times = []
     for epoch in range(repeats + 1):
@@ -124,7 +111,7 @@ def epoch_seconds(rows: tuple[Rows, Rows], settings: TrainSettings, repeats: int
 
 def first_gradient(rows: tuple[Rows, Rows], settings: TrainSettings) -> Tensor:
     """The first step's gradient without dropout, as one vector."""
-    model, _ = energy_model(settings, dropout=0.0)
+    model, _ = energy_model(replace(settings, dropout=0.0, encoder_dropout=0.0))
     model.train()
     batch = batches_of(rows, settings)[0]
     training_loss(model(batch.id_rows), model(batch.ood_rows), settings).backward()

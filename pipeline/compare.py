@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
@@ -41,7 +40,7 @@ from pipeline.finetune_run import (
 )
 from pipeline.sources import read_molecules
 from pipeline.splits import assign_roles
-from pipeline.store import absolute, write_atomically
+from pipeline.store import absolute, remove, write_atomically
 from pipeline.tables import Tables
 from pipeline.training import NOT_IDENTITY, TRAINING_ROLES
 
@@ -136,12 +135,11 @@ def _train_settings(settings: CompareSettings) -> TrainSettings:
     """What all runs have in common, the output folder and seed apart."""
     values = {f.name: getattr(settings, f.name) for f in fields(TrainSettings)}
     common = TrainSettings(**{**values, "finetune_encoder": True})
-    local = "://" not in common.data_file
     return settled(
         replace(
             common,
             dataset=common.dataset or common.data_file,
-            data_file=os.path.abspath(common.data_file) if local else common.data_file,
+            data_file=absolute(common.data_file),
             output_dir=absolute(common.output_dir),
             cache_root=absolute(common.cache_root),
         )
@@ -220,9 +218,8 @@ def _run_apart(settings: TrainSettings, identity: str, share: float) -> str | No
 def _run(settings: TrainSettings, identity: str, share: float = 1.0) -> str | None:
     """Train and evaluate; why it failed, if it did."""
     try:
-        fs, path = fsspec.url_to_fs(f"{settings.output_dir}/{FINISHED}")
-        if fs.exists(path):  # it stands for results that are about to be replaced
-            fs.rm(path)
+        # It stands for results that are about to be replaced.
+        remove(f"{settings.output_dir}/{FINISHED}")
         run_training(settings, share)
         run_evaluation(
             EvaluateSettings(
@@ -274,16 +271,15 @@ def _drift(done: list[Run], runs: Runs, molecules: pa.Table) -> dict[int, np.nda
     key_of = dict(zip(molecules["id"].to_pylist(), molecules["key"].to_pylist()))
     keys = [key_of[i] for i in done[0].ids]
     tests = molecules.filter(pc.is_in(molecules["key"], pa.array(keys)))
-    cosines = {}
-    for run in done:
-        if run.arm != "finetuned":
-            continue
-        settings = runs[run.arm, run.seed]
-        finetuned = replace(settings, finetuned=f"{settings.output_dir}/checkpoint")
+
+    def features(settings: TrainSettings) -> np.ndarray:
         # In the store already, unless that has moved since the run was made.
-        before, after = (
-            encode(tests, s).features.read_features(keys) for s in (settings, finetuned)
-        )
+        return encode(tests, settings).features.read_features(keys)
+
+    before, cosines = features(next(iter(runs.values()))), {}
+    for run in (run for run in done if run.arm == "finetuned"):
+        settings = runs[run.arm, run.seed]
+        after = features(replace(settings, finetuned=f"{settings.output_dir}/checkpoint"))
         norms = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
         cosines[run.seed] = (before * after).sum(axis=1) / norms
     return cosines

@@ -63,6 +63,13 @@ def write_atomically(uri: str, content: bytes) -> None:
             os.unlink(partial)
 
 
+def remove(uri: str) -> None:
+    """Remove a file, or a folder with all in it, if it is there."""
+    fs, path = fsspec.url_to_fs(uri)
+    if fs.exists(path):
+        fs.rm(path, recursive=True)
+
+
 def parquet_bytes(table: pa.Table, dense: bool = False) -> bytes:
     """A table as the bytes of a Parquet file, with a checksum on each page.
 

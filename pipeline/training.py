@@ -12,7 +12,6 @@ import threading
 from dataclasses import asdict, replace
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import ray.data
 import ray.train
@@ -29,7 +28,7 @@ from pipeline.encoders.unimol.encoder import OUT_OF_MEMORY
 from pipeline.errors import InputError
 from pipeline.finetune import FinetunedEncoder
 from pipeline.finetune_run import FinetuneRun
-from pipeline.store import KeyedTable, absolute, write_atomically
+from pipeline.store import KeyedTable, absolute, remove, write_atomically
 from pipeline.tables import Tables
 from pipeline.training_loop import read_state, training_loop
 from pipeline.training_setup import FinetuneJob, TrainingJob
@@ -144,7 +143,7 @@ def train(
         f"{settings.output_dir}/training_dynamics.csv",
         _dynamics_csv(outcome["history"], label),
     )
-    _forget(f"{storage}/{name}")
+    remove(f"{storage}/{name}")  # a new start shall train again
     if outcome["resumed_after_epoch"]:
         log.info("resumed after epoch %s", outcome["resumed_after_epoch"])
     log.info(
@@ -267,13 +266,6 @@ def _run_name(settings: TrainSettings, encoded: EncodeResult, keys: dict[str, li
     decides = {k: v for k, v in asdict(settings).items() if k not in NOT_IDENTITY}
     content = json.dumps([decides, encoded.features.key, keys], sort_keys=True)
     return hashlib.blake2b(content.encode(), digest_size=10).hexdigest()
-
-
-def _forget(uri: str) -> None:
-    """Drop Ray Train's checkpoints of a finished run: a new start shall train again."""
-    fs, path = fsspec.url_to_fs(uri)
-    if fs.exists(path):
-        fs.rm(path, recursive=True)
 
 
 def _dynamics_csv(history: list[dict[str, float]], label: dict[str, str]) -> bytes:

@@ -115,19 +115,8 @@ def _with_encoder(
     job: TrainingJob, device: torch.device, agree: Callable[[float], float]
 ) -> WorkerSetup:
     settings, plan = job.settings, job.finetune.plan
-    base, vocabulary = load_model(resolve_weights(settings.weights), settings.token_order)
-    trained = list(open_for_training(base, plan).values())
-    top = Top(base, plan.cut, plan.frozen_layers, settings.encoder_dropout, plan.from_tokens)
-    head = EnergyHead(top.width, settings.hidden_dim, settings.dropout)
-    open_layers = base.config.layers - plan.cut
-    # fp16 would need its gradients scaled; those who have no bf16 units train in fp32.
-    dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-    budget = training_budget_for(device, settings.eval_batch_size, base.config, open_layers)
-    model = EnergyModel(top, head, budget, dtype, settings.gradient_checkpointing).to(device)
-    groups = [
-        {"params": list(head.parameters()), "lr": settings.lr},
-        {"params": trained, "lr": settings.encoder_lr},
-    ]
+    model, groups = build_energy_model(settings, plan, device)
+    base = model.top.model
 
     trunk = job.finetune.trunk
     if trunk is not None:
@@ -140,7 +129,7 @@ def _with_encoder(
         def to_rows(table: pa.Table) -> Rows:
             return trunk_rows(table, precision)
 
-        every = sum((job.keys[role] for role in ("id_train", "ood_train", "id_val", "ood_val")), [])
+        every = sum(job.keys.values(), [])
         need = _trunk_bytes(trunk, every, index, base.config, precision)
         fits = agree(float(need <= _resident_limit(settings, torch.device("cpu")))) == 1.0
     else:
@@ -154,15 +143,34 @@ def _with_encoder(
             table = conformers.read(job.keys[role], index).select(["atoms", "coords"])
             molecules = [encoder.prepare(row) for row in table.to_pylist()]
             if plan.from_tokens:
-                return TokenRows(molecules, vocabulary.pad)
-            return ComputedRows(molecules, vocabulary.pad, encoder.forward, plan.cut)
+                return TokenRows(molecules, base.pad)
+            return ComputedRows(molecules, base.pad, encoder.forward, plan.cut)
 
     batches = _batches(job, device, fits, read, to_rows, index_device=torch.device("cpu"))
     validation = [
         read(role) if fits else _ReadWhenAsked(trunk, job.keys[role], index, precision)
         for role in ("id_val", "ood_val")
     ]
-    return WorkerSetup(model, groups, batches, validation, top.width)
+    return WorkerSetup(model, groups, batches, validation, model.top.width)
+
+
+def build_energy_model(
+    settings: TrainSettings, plan: FinetunePlan, device: torch.device
+) -> tuple[EnergyModel, list[dict[str, Any]]]:
+    """The encoder's open layers and the head on a device, and their optimiser's groups."""
+    base, _ = load_model(resolve_weights(settings.weights), settings.token_order)
+    trained = list(open_for_training(base, plan).values())
+    top = Top(base, plan.cut, plan.frozen_layers, settings.encoder_dropout, plan.from_tokens)
+    head = EnergyHead(top.width, settings.hidden_dim, settings.dropout)
+    open_layers = base.config.layers - plan.cut
+    # fp16 would need its gradients scaled; those who have no bf16 units train in fp32.
+    dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+    budget = training_budget_for(device, settings.eval_batch_size, base.config, open_layers)
+    model = EnergyModel(top, head, budget, dtype, settings.gradient_checkpointing).to(device)
+    return model, [
+        {"params": list(head.parameters()), "lr": settings.lr},
+        {"params": trained, "lr": settings.encoder_lr},
+    ]
 
 
 class _ReadWhenAsked:
