@@ -37,11 +37,11 @@ from pipeline.energy import training_loss
 from pipeline.energy_model import EnergyModel
 from pipeline.experiment import encode_molecules
 from pipeline.finetune_run import choose_trunk, prepare_finetuning
+from pipeline.ray_training import ONEDNN_CACHE
 from pipeline.sources import read_molecules
 from pipeline.splits import assign_roles
 from pipeline.tables import Tables
 from pipeline.telemetry import GIB
-from pipeline.training_loop import ONEDNN_CACHE
 from pipeline.training_setup import build_energy_model
 from pipeline.trunk import trunk_rows
 

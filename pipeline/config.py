@@ -42,14 +42,28 @@ class StoreSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderSettings(StoreSettings):
+class ConformerSettings(StoreSettings):
+    """How 3D structures are made."""
+
+    conformer_method: Literal["etkdg+mmff", "etkdg", "nvmolkit"] = "etkdg+mmff"
+    """How conformers are made: ETKDG relaxed by MMFF94, as the published weights expect; ETKDG
+    alone, which takes half the time; or nvmolkit, which does both on GPUs, if it is installed."""
+    conformer_seed: int = bounded(42, least=0)
+    """Random seed of the 3D embedding."""
+    conformer_seconds: float = bounded(60.0, above=0)
+    """Time that one molecule's conformer may take before the molecule is rejected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSettings(ConformerSettings):
     """Which encoder makes the features, and how."""
 
     foundation_model: Literal["unimol", "minimol"] = "unimol"
     """Encoder: unimol (3D, needs conformers) or minimol (2D)."""
     weights: str | None = None
-    """Uni-Mol checkpoint: a path, a published file's name, or 'untrained' for seeded random
-    weights; default: mol_pre_no_h_220816.pt from the weight folder or by download."""
+    """Uni-Mol checkpoint: a path, a published file's name, 'mini' for the small pretrained model
+    that comes with MolSieve, or 'untrained' for seeded random weights; default:
+    mol_pre_no_h_220816.pt from the weight folder or by download."""
     token_order: Literal["auto", "official", "unimol_tools"] = "auto"
     """Order of the special tokens in the checkpoint's embedding; auto finds the padding row."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -63,13 +77,6 @@ class EncoderSettings(StoreSettings):
     """Upper bound on molecules in one forward pass; default: 128 on a CPU, 4096 on a GPU."""
     encoder_workers: int | None = bounded(None, least=1)
     """Encoder actors; default: one a GPU, or one a CPU core."""
-    conformer_method: Literal["etkdg+mmff", "etkdg", "nvmolkit"] = "etkdg+mmff"
-    """How conformers are made: ETKDG relaxed by MMFF94, as the published weights expect; ETKDG
-    alone, which takes half the time; or nvmolkit, which does both on GPUs, if it is installed."""
-    conformer_seed: int = bounded(42, least=0)
-    """Random seed of the 3D embedding."""
-    conformer_seconds: float = bounded(60.0, above=0)
-    """Time that one molecule's conformer may take before the molecule is rejected."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,25 +18,21 @@ import pyarrow.compute as pc
 import ray.data
 
 from pipeline import telemetry
-from pipeline.cluster import GPU_BATCH, EncoderPool, cluster_cores, encoder_pool, settled
+from pipeline.cluster import EncoderPool, encoder_pool, settled
 from pipeline.config import EncoderSettings
-from pipeline.conformers import NVMOLKIT
+from pipeline.embed import ON_A_CORE, blocks, keys_of, refused, unique, with_conformers, without
 from pipeline.encode_steps import (
     EncodeBatch,
-    MakeConformersOnGpu,
-    make_conformers,
     read_conformers,
 )
 from pipeline.store import Index, KeyedTable, new_run_stamp
-from pipeline.tables import OUTCOMES, REJECTIONS, TO_EMBED, Tables
+from pipeline.tables import OUTCOMES, REJECTIONS, Tables
 from pipeline.trunk import TrunkSpec
 from pipeline.tuning import budget_of, tuned
 
 log = logging.getLogger(__name__)
 
 TRUNK_BATCH = 512  # molecules whose activations one shard holds at most
-BLOCK_ROWS = (16, 256)  # fewest and most molecules in one conformer task
-_ON_A_CORE = {"batch_format": "pyarrow", "batch_size": None, "num_cpus": 1}
 
 
 @dataclass(frozen=True)
@@ -102,22 +98,11 @@ def encoding_graph(
     pool = pool._replace(batch_size=min(pool.batch_size, math.ceil(pending.rows / pool.actors)))
     batches = math.ceil(pending.rows / pool.batch_size)
     step = {"tables": tables, "settings": settings, "run": run}
-    rows = ray.data.from_arrow(_blocks(pending.unmade))
+    rows = ray.data.from_arrow(blocks(pending.unmade))
     if tables.conformers is not None:
-        if settings.conformer_method == NVMOLKIT:
-            made = rows.map_batches(
-                MakeConformersOnGpu,
-                fn_constructor_kwargs=step,
-                batch_format="pyarrow",
-                batch_size=GPU_BATCH,
-                num_gpus=pool.gpus,
-                compute=ray.data.ActorPoolStrategy(size=pool.actors),
-            )
-        else:
-            made = rows.map_batches(make_conformers, fn_kwargs=step, **_ON_A_CORE)
-        rows = made.union(
-            ray.data.from_arrow(_blocks(pending.stored)).map_batches(
-                read_conformers, fn_kwargs={"tables": tables}, **_ON_A_CORE
+        rows = with_conformers(rows, step, pool).union(
+            ray.data.from_arrow(blocks(pending.stored)).map_batches(
+                read_conformers, fn_kwargs={"tables": tables}, **ON_A_CORE
             )
         )
     return rows.map_batches(
@@ -153,10 +138,10 @@ def encode(
     tables = Tables.of(settings, trunk)
     for table in tables:
         table.create()
-    wanted = _unique(molecules)
+    wanted = unique(molecules)
     known = _known(wanted, tables, settings)
-    refused = _refused(_without(wanted, known), tables, settings)
-    todo = _without(_without(wanted, known), refused)
+    rejected_before = refused(without(wanted, known), tables, settings)
+    todo = without(without(wanted, known), rejected_before)
     log.info(
         "%s features (weights: %s): %s molecules, %s in the store, %s to encode",
         settings.foundation_model, tables.identity["weights"], f"{wanted.num_rows:,}",
@@ -172,7 +157,7 @@ def encode(
             progress.advance(batch.num_rows)
     outcome = pa.concat_tables(outcomes)
     rejected_now = outcome.filter(outcome["reason"].is_valid()).select(REJECTIONS.names)
-    rejected = pa.concat_tables([refused, rejected_now])
+    rejected = pa.concat_tables([rejected_before, rejected_now])
     for table in _made_by_encoders(tables):
         _check_nothing_lost(wanted, table.index(), rejected)
     return EncodeResult(
@@ -206,37 +191,13 @@ def _tuned_pool(tables: Tables, settings: EncoderSettings) -> EncoderPool:
     return pool._replace(batch_size=size, budget=budget_of(found.tokens, size))
 
 
-def _unique(molecules: pa.Table) -> pa.Table:
-    """One row a key, in the order of keys: hashes, so large and small molecules mix."""
-    table = molecules.select(TO_EMBED.names).combine_chunks()
-    return table.take(np.unique(_keys(table), return_index=True)[1])
-
-
 def _known(wanted: pa.Table, tables: Tables, settings: EncoderSettings) -> pa.Table:
     """Molecules that the store has all of; none where it must be made anew."""
     if settings.force_recompute_cache:
         return wanted.slice(0, 0)
-    keys = _keys(wanted)
+    keys = keys_of(wanted)
     found = [table.index().find(keys) >= 0 for table in _made_by_encoders(tables)]
     return wanted.filter(pa.array(np.logical_and.reduce(found)))
-
-
-def _refused(wanted: pa.Table, tables: Tables, settings: EncoderSettings) -> pa.Table:
-    """Rejections of molecules wanted now that earlier runs kept."""
-    refused = REJECTIONS.empty_table()
-    if settings.force_recompute_cache or settings.retry_rejected:
-        return refused
-    for table in (tables.conformer_rejections, tables.feature_rejections):
-        if table is not None:
-            index, keys = table.index(), _keys(_without(wanted, refused))
-            here = keys[index.find(keys) >= 0].astype(str)
-            if table is tables.conformer_rejections and len(here):
-                # A later run may have made what an earlier one gave up.
-                here = here[tables.conformers.index().find(here) < 0]
-            if len(here):
-                found = table.read(here, index).select(REJECTIONS.names)
-                refused = pa.concat_tables([refused, found])
-    return refused
 
 
 def _pending(todo: pa.Table, tables: Tables, settings: EncoderSettings) -> Pending:
@@ -244,35 +205,17 @@ def _pending(todo: pa.Table, tables: Tables, settings: EncoderSettings) -> Pendi
     if tables.conformers is None or settings.force_recompute_cache:
         return Pending(todo, todo.slice(0, 0))
     index = tables.conformers.index()
-    have = index.find(_keys(todo)) >= 0
+    have = index.find(keys_of(todo)) >= 0
     places = tables.conformers.places(todo["key"].filter(pa.array(have)).to_pylist(), index)
     return Pending(todo.filter(pa.array(~have)), places)
 
 
-def _without(table: pa.Table, others: pa.Table) -> pa.Table:
-    return table.filter(pc.invert(pc.is_in(table["key"], others["key"].combine_chunks())))
-
-
-def _keys(table: pa.Table) -> np.ndarray:
-    return np.array(table["key"].to_pylist(), dtype="S32")
-
-
 def _check_nothing_lost(wanted: pa.Table, features: Index, rejected: pa.Table) -> None:
-    keys = _keys(wanted)
-    lost = (features.find(keys) < 0) & ~np.isin(keys, _keys(rejected))
+    keys = keys_of(wanted)
+    lost = (features.find(keys) < 0) & ~np.isin(keys, keys_of(rejected))
     if lost.any():
         smiles = wanted["smiles"].filter(pa.array(lost)).to_pylist()
         raise RuntimeError(
             f"{len(smiles)} molecules were neither encoded nor rejected, the first: {smiles[:3]}; "
             "this is a fault of MolSieve, please report it"
         )
-
-
-def _blocks(table: pa.Table) -> list[pa.Table]:
-    """Slices that get smaller and smaller: few at first, and at the end no core waits long."""
-    slices, start, cores = [table.slice(0, 0)], 0, cluster_cores()
-    while start < table.num_rows:
-        size = int(np.clip((table.num_rows - start) // (4 * cores), *BLOCK_ROWS))
-        slices.append(table.slice(start, size))
-        start += size
-    return slices[1:] or slices

@@ -16,6 +16,7 @@ from pipeline.cluster import settled
 from pipeline.config import (
     EncoderSettings,
     EncodeSettings,
+    SourceSettings,
     TrainSettings,
     TuneSettings,
 )
@@ -115,6 +116,12 @@ def check_inputs(settings: EncodeSettings | TrainSettings | TuneSettings) -> Non
     InputError
         That names the flag to mend.
     """
+    check_files(settings)
+    Tables.of(settings)
+
+
+def check_files(settings: SourceSettings) -> None:
+    """The part of `check_inputs` that is about the data file and the folders."""
     check_source(settings)
     for flag in ("cache_root", "output_dir"):
         folder = getattr(settings, flag, None)
@@ -125,7 +132,6 @@ def check_inputs(settings: EncodeSettings | TrainSettings | TuneSettings) -> Non
             fs.makedirs(path, exist_ok=True)
         except Exception as error:  # each filesystem has errors of its own
             raise InputError(f"--{flag} {folder}: cannot be written to: {error}") from None
-    Tables.of(settings)
 
 
 def encode_molecules(

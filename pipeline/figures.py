@@ -1,4 +1,4 @@
-"""Figures of a comparison of frozen and finetuned encoders, as PNG files at a path or URI."""
+"""Figures of a comparison and of a pretraining, as PNG files at a path or URI."""
 
 from __future__ import annotations
 
@@ -35,6 +35,15 @@ DYNAMICS = {
     "misranked_share": "Misranked share of training pairs",
     "mean_margin": "Mean energy margin, OOD − ID",
 }
+
+PRETRAINING = {
+    "loss": "Loss",
+    "accuracy": "Share of hidden atom types told",
+    "coord": "Coordinates, smooth L1",
+    "distance": "Scaled distances, smooth L1",
+}
+PRETRAINING_LABELS = {"train": "Training, mean since the last point", "heldout": "Held out"}
+PRETRAINING_COLORS = {"train": "#56B4E9", "heldout": "#000000"}
 
 
 def write_figures(
@@ -202,6 +211,28 @@ def _molecule_grid(figure: SubFigure, title: str, found: Sequence[Mover], rows: 
         )
         axes.text(0.5, -0.02, _shortened(mover.id), ha="center", va="top", fontsize=8,
                   color="0.3", transform=axes.transAxes, parse_math=False)  # fmt: skip
+
+
+def pretraining_figure(history: Sequence[Mapping[str, float]], path: str) -> None:
+    """Training and held-out losses of a pretraining over its steps.
+
+    Parameters
+    ----------
+    history : of `pipeline.pretrain_loop`; the first line has held-out losses alone.
+    """
+    figure = Figure(figsize=(10, 6.4), layout="constrained")
+    for axes, (name, title) in zip(figure.subplots(2, 2).flat, PRETRAINING.items()):
+        _axes(axes)
+        for kind, color in PRETRAINING_COLORS.items():
+            key = f"{kind}_{name}"
+            lines = [line for line in history if key in line]
+            axes.plot([line["step"] for line in lines], [line[key] for line in lines],
+                      color=color, label=PRETRAINING_LABELS[kind])  # fmt: skip
+        axes.set_title(title)
+        axes.set_xlabel("Step")
+        axes.set_ylim(bottom=0)
+    figure.axes[0].legend(frameon=False)
+    _save(figure, path)
 
 
 def _structure(smiles: str) -> np.ndarray | None:

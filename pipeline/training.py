@@ -7,15 +7,10 @@ import hashlib
 import io
 import json
 import logging
-import signal
-import threading
 from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
-import ray.data
-import ray.train
-from ray.train import TrainingFailedError
 from ray.train.torch import TorchTrainer
 from torch import Tensor
 
@@ -24,19 +19,22 @@ from pipeline.checkpoint import finetuned_of, json_bytes, save_checkpoint
 from pipeline.cluster import cluster_cores, device_of, settled
 from pipeline.config import TrainSettings
 from pipeline.encode import EncodeResult
-from pipeline.encoders.unimol.encoder import OUT_OF_MEMORY
-from pipeline.errors import InputError
 from pipeline.finetune import FinetunedEncoder
 from pipeline.finetune_run import FinetuneRun
+from pipeline.ray_training import fit, read_state, threads_of, torch_trainer
 from pipeline.store import KeyedTable, absolute, remove, write_atomically
 from pipeline.tables import Tables
-from pipeline.training_loop import read_state, training_loop
+from pipeline.training_loop import training_loop
 from pipeline.training_setup import FinetuneJob, TrainingJob
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT_FOLDER = "checkpoint"
 TRAINING_ROLES = ("id_train", "ood_train", "id_val", "ood_val")
+OUT_OF_MEMORY_ADVICE = (
+    "lower --batch_size (--gradient_accumulation_steps makes up for it), pass "
+    "--gradient_checkpointing, or set --resident_gb lower"
+)
 # Settings that say where and how fast, not what: a run killed under one value of these may
 # be resumed under another.
 NOT_IDENTITY = (
@@ -78,15 +76,10 @@ def train(
         for role in TRAINING_ROLES
     }
     use_gpu = device_of(settings.device) == "cuda"
-    if use_gpu and settings.num_workers > ray.cluster_resources()["GPU"]:
-        raise InputError(
-            f"--num_workers {settings.num_workers}: the Ray cluster has "
-            f"{ray.cluster_resources()['GPU']:g} GPUs and each worker needs one"
-        )
     storage = f"{absolute(settings.output_dir)}/.ray_train"
     name = _run_name(settings, encoded, keys)
     job = _job(settings, encoded, keys, finetuning, share)
-    result = _fit(_trainer(job, use_gpu, storage, name, share))
+    result = fit(_trainer(job, use_gpu, storage, name, share), OUT_OF_MEMORY_ADVICE)
     outcome = result.return_value
     state = read_state(result.checkpoint)
 
@@ -161,7 +154,7 @@ def _job(
     finetuning: FinetuneRun | None,
     share: float,
 ) -> TrainingJob:
-    threads = max(1, int(share * cluster_cores() / settings.num_workers))
+    threads = threads_of(settings.num_workers, share)
     job = TrainingJob(settled(settings), encoded.features, keys, threads)
     if finetuning is None:
         return job
@@ -213,52 +206,16 @@ def _trainer(
         datasets = {
             role: stream_of(table, index, job.keys[role]) for role in ("id_train", "ood_train")
         }
-    # A worker reserves at most its part of half its cores: streaming tasks need the others.
-    cpus = min(1.0, cores / (2 * settings.num_workers))
-    return TorchTrainer(
+    return torch_trainer(
         training_loop,
-        train_loop_config={"job": job},
+        {"job": job},
+        workers=settings.num_workers,
+        use_gpu=use_gpu,
+        cores=cores,
+        storage=storage,
+        name=name,
         datasets=datasets,
-        # Each worker sees all rows, and in the same order: they take turns within a batch.
-        dataset_config=ray.train.DataConfig(
-            datasets_to_split=[],
-            execution_options=ray.data.ExecutionOptions(preserve_order=True),
-        ),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=settings.num_workers,
-            use_gpu=use_gpu,
-            resources_per_worker={"CPU": cpus, **({"GPU": 1} if use_gpu else {})},
-        ),
-        run_config=ray.train.RunConfig(
-            name=name,
-            storage_path=storage,
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
-            failure_config=ray.train.FailureConfig(max_failures=2),
-        ),
     )
-
-
-def _fit(trainer: TorchTrainer) -> ray.train.Result:
-    """Run a trainer; Ctrl-C ends it as KeyboardInterrupt, too little memory as InputError.
-
-    Ray Train answers Ctrl-C by ending the process as if all were well, and leaves its handler
-    in place for what comes after the training.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        return trainer.fit()
-    except SystemExit:
-        raise KeyboardInterrupt from None
-    except TrainingFailedError as error:
-        if not any(words in str(error) for words in OUT_OF_MEMORY):
-            raise
-        raise InputError(
-            "training ran out of memory; lower --batch_size (--gradient_accumulation_steps makes "
-            "up for it), pass --gradient_checkpointing, or set --resident_gb lower"
-        ) from None
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)
 
 
 def _run_name(settings: TrainSettings, encoded: EncodeResult, keys: dict[str, list[str]]) -> str:

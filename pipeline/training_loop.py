@@ -8,8 +8,6 @@ gradient of that loss, whatever their number.
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -17,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import ray.train
-import ray.train.torch
 import torch
 import torch.distributed as dist
 from sklearn.metrics import roc_auc_score
@@ -27,17 +24,23 @@ from pipeline import telemetry
 from pipeline.batches import Batches, GlobalBatch, ResidentBatches, Rows
 from pipeline.config import TrainSettings
 from pipeline.energy import pair_dynamics, training_loss
+from pipeline.ray_training import (
+    add_gradients,
+    prepare_device,
+    rank,
+    read_state,
+    report,
+    same_everywhere,
+    world,
+)
 from pipeline.training_setup import TrainingJob, WorkerSetup, set_up
-
-STATE_FILE = "state.pt"
-ONEDNN_CACHE = "4096"
 
 
 def training_loop(config: dict[str, Any]) -> dict[str, Any]:
     """Train the model; returns history, best epoch and figures (the same on every worker)."""
     job: TrainingJob = config["job"]
-    device = _prepare_device(job)
-    setup = set_up(job, device, lambda value: _same_everywhere(value, device))
+    device = prepare_device(job.threads)
+    setup = set_up(job, device, lambda value: same_everywhere(value, device))
     steps = math.ceil(max(len(job.keys["id_train"]), len(job.keys["ood_train"]))
                       / job.settings.batch_size)  # fmt: skip
     state = TrainingState(job.settings, setup, steps, device)
@@ -100,9 +103,8 @@ class TrainingState:
 
     def run_epoch(self, batches: Batches, validation: Sequence[Rows]) -> None:
         """One pass over the training set, then validation."""
-        rank = ray.train.get_context().get_world_rank()
         # Dropout's stream depends on seed, epoch and rank alone, so a resumed run repeats it.
-        torch.manual_seed(int(np.random.default_rng([self.settings.seed, self.epoch, rank])
+        torch.manual_seed(int(np.random.default_rng([self.settings.seed, self.epoch, rank()])
                               .integers(2**63)))  # fmt: skip
         means, train_seconds = self._phase("train", lambda: self._train(batches))
         auroc, eval_seconds = self._phase("eval", lambda: self._validate(validation))
@@ -157,11 +159,7 @@ class TrainingState:
     def _step(self) -> float:
         """Step the optimiser; the gradient's norm before it was clipped."""
         parameters = list(self.trained.values())
-        if _world() > 1:
-            for parameter in parameters:
-                if parameter.grad is None:  # this worker's share of the batch was empty
-                    parameter.grad = torch.zeros_like(parameter)
-                dist.all_reduce(parameter.grad)
+        add_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.settings.grad_clip)
         self.optimizer.step()
         self.scheduler.step()
@@ -177,24 +175,20 @@ class TrainingState:
         )
         energies = torch.cat([id_energy, ood_energy]).cpu().numpy()
         labels = np.repeat([0, 1], [len(id_energy), len(ood_energy)])
-        return _same_everywhere(float(roc_auc_score(labels, energies)), self.device)
+        return same_everywhere(float(roc_auc_score(labels, energies)), self.device)
 
     def report(self) -> None:
         """Hand Ray Train a checkpoint of everything that a resumed run needs."""
-        metrics = self.history[-1]
-        if ray.train.get_context().get_world_rank() != 0:
-            ray.train.report(metrics)
-            return
-        state = {
+        report(self.history[-1], self._state)
+
+    def _state(self) -> dict[str, Any]:
+        return {
             "trained": self._copy(),
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "progress": {name: getattr(self, name) for name in _PROGRESS},
         }
-        with tempfile.TemporaryDirectory() as folder:
-            torch.save(state, os.path.join(folder, STATE_FILE))
-            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
     def resume(self) -> None:
         """Continue from this run's latest checkpoint, if it has one."""
@@ -240,45 +234,14 @@ def _grouped(batches: Iterable[GlobalBatch], size: int) -> Iterator[list[GlobalB
         yield group
 
 
-def read_state(checkpoint: ray.train.Checkpoint) -> dict[str, Any]:
-    """A checkpoint's state on the CPU, without unpickling objects."""
-    with checkpoint.as_directory() as folder:
-        return torch.load(os.path.join(folder, STATE_FILE), map_location="cpu", weights_only=True)
-
-
-def _prepare_device(job: TrainingJob) -> torch.device:
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # Micro-batches have many shapes, and oneDNN makes code for each; torch's usual 1024 forgets it
-    # before it is used again, which took about a fifth of an epoch on two AVX-512 cores.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", ONEDNN_CACHE)
-    torch.use_deterministic_algorithms(True)
-    device = ray.train.torch.get_device()
-    if device.type == "cpu":
-        torch.set_num_threads(job.threads)
-    return device
-
-
-def _world() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
 def _gather(local: Tensor, total: int) -> Tensor:
     """All workers' energies in the global batch's order; only `local` carries a gradient."""
-    world = _world()
-    if world == 1:
+    workers = world()
+    if workers == 1:
         return local
-    longest = -(-total // world)
+    longest = -(-total // workers)
     padded = torch.cat([local, local.new_zeros(longest - len(local))])
-    parts = [torch.empty_like(padded) for _ in range(world)]
+    parts = [torch.empty_like(padded) for _ in range(workers)]
     dist.all_gather(parts, padded.detach())
     parts[dist.get_rank()] = padded
     return torch.stack(parts, dim=1).flatten()[:total]
-
-
-def _same_everywhere(value: float, device: torch.device) -> float:
-    """Worker 0's value, so that all take the same decision."""
-    if _world() == 1:
-        return value
-    tensor = torch.tensor(value, dtype=torch.float64, device=device)
-    dist.broadcast(tensor, src=0)
-    return tensor.item()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
 
-from pipeline.encoders.unimol.checkpoints import save_checkpoint
+from pipeline.encoders.unimol.checkpoints import PUBLISHED_SIZES, save_checkpoint
 from pipeline.encoders.unimol.model import UniMol, UniMolConfig
 from pipeline.encoders.unimol.tokens import TOKEN_ORDERS, Vocabulary
 
@@ -52,19 +53,34 @@ def to_unimol_tools_order(source: Path, target: Path) -> Path:
 
 
 def unimol_tools_features(
-    weights: Path, smiles: list[str], *, remove_hs: bool = True, batch_size: int = 32
-) -> np.ndarray:
-    """Features (n, 512) by unimol_tools' UniMolRepr."""
-    from unimol_tools import UniMolRepr
+    weights: Path, smiles: list[str], *, remove_hs: bool = True, batch_size: int = 32,
+    config: UniMolConfig | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Features (n, width) by unimol_tools' UniMolRepr.
 
-    tool = UniMolRepr(
-        data_type="molecule",
-        remove_hs=remove_hs,
-        use_cuda=False,
-        batch_size=batch_size,
-        pretrained_model_path=str(weights),
-        pretrained_dict_path=str(weights.parent / "dict.txt"),
-    )
+    Parameters
+    ----------
+    config : sizes of the model, where they are not the published ones.
+    """
+    from unimol_tools import UniMolRepr
+    from unimol_tools.models import unimol
+
+    def architecture():
+        args = published()
+        for ours, theirs in PUBLISHED_SIZES.items():
+            setattr(args, theirs, getattr(config or UniMolConfig(), ours))
+        return args
+
+    published = unimol.molecule_architecture
+    with mock.patch.object(unimol, "molecule_architecture", architecture):
+        tool = UniMolRepr(
+            data_type="molecule",
+            remove_hs=remove_hs,
+            use_cuda=False,
+            batch_size=batch_size,
+            pretrained_model_path=str(weights),
+            pretrained_dict_path=str(weights.parent / "dict.txt"),
+        )
     return np.stack(tool.get_repr(smiles))
 
 

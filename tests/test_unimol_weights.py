@@ -232,7 +232,7 @@ def test_without_network_the_error_names_three_ways_out(folder, monkeypatch):
         load_encoder("unimol", device="cpu")
     for way in ("(1) --weights PATH", f"(2) put {NO_HYDROGENS} into {folder}", "(3) run once with"):
         assert way in str(raised.value)
-    assert "UNIMOL_WEIGHT_DIR" in str(raised.value) and "untrained" in str(raised.value)
+    assert "UNIMOL_WEIGHT_DIR" in str(raised.value) and "--weights mini" in str(raised.value)
 
 
 def test_a_download_with_the_wrong_sha256_is_deleted(folder, hub):

@@ -27,7 +27,7 @@ _ENCODER_PREFIXES = ("embed_tokens.", "encoder.", "gbf.", "gbf_proj.")
 _PRETRAINING_ONLY = "encoder.final_head_layer_norm."
 
 # How unimol_tools and Uni-Core name the sizes of a model in a checkpoint's "args".
-_ARGS = {
+PUBLISHED_SIZES = {
     "layers": "encoder_layers",
     "width": "encoder_embed_dim",
     "ffn_width": "encoder_ffn_embed_dim",
@@ -105,11 +105,18 @@ def load_model(weights: Weights, token_order: str = "auto") -> tuple[UniMol, Voc
     return model.eval().requires_grad_(False), state.vocabulary
 
 
+def published_format(config: UniMolConfig, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """A state dict as published checkpoints have it: under "model", its sizes under "args"."""
+    sizes = asdict(config)
+    return {
+        "model": tensors,
+        "args": {theirs: sizes[ours] for ours, theirs in PUBLISHED_SIZES.items()},
+    }
+
+
 def save_checkpoint(model: UniMol, path: str | Path) -> None:
-    """Write a model in the published format: tensors under "model", sizes under "args"."""
-    sizes = asdict(model.config)
-    args = {published: sizes[ours] for ours, published in _ARGS.items()}
-    torch.save({"model": model.state_dict(), "args": args}, path)
+    """Write a model in the published format."""
+    torch.save(published_format(model.config, model.state_dict()), path)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -137,8 +144,8 @@ def _config_of(checkpoint: dict[str, Any], state: dict[str, torch.Tensor]) -> Un
     published = UniMolConfig()
     args = checkpoint.get("args") or {}
     args = vars(args) if isinstance(args, argparse.Namespace) else args
-    if all(name in args for name in _ARGS.values()):
-        sizes = {ours: int(args[name]) for ours, name in _ARGS.items()}
+    if all(name in args for name in PUBLISHED_SIZES.values()):
+        sizes = {ours: int(args[name]) for ours, name in PUBLISHED_SIZES.items()}
     else:
         width = _size(state, "embed_tokens.weight", 1, published.width)
         layers = {int(name.split(".")[2]) for name in state if name.startswith("encoder.layers.")}

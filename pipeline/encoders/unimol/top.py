@@ -60,26 +60,27 @@ class Top(nn.Module):
         layers = self.model.encoder.layers[self.cut :]
         for number, layer in enumerate(layers, start=1):
             rows = 1 if number == len(layers) else None  # only [CLS] leaves the last layer
-            x_BND, pair_BHNN = self._layer(layer, x_BND, pair_BHNN, rows)
+            dropout = self.dropout if layer.training else 0.0
+            x_BND, pair_BHNN = layer_for_training(layer, x_BND, pair_BHNN, dropout, rows)
         return self.model.encoder.final_layer_norm(x_BND[:, 0])
 
-    def _layer(
-        self, layer: Layer, x_BND: Tensor, pair_BHNN: Tensor, rows: int | None
-    ) -> tuple[Tensor, Tensor]:
-        """The first `rows` rows of x and pair after a layer; None: all of them."""
-        dropout = self.dropout if layer.training else 0.0
-        normed_BND = layer.self_attn_layer_norm(x_BND)
-        attention = layer.self_attn
-        B, N, D = x_BND.shape
-        weight, bias = attention.in_proj.weight, attention.in_proj.bias
-        q = F.linear(normed_BND[:, :rows], weight[:D], bias[:D])
-        kv = F.linear(normed_BND, weight[D:], bias[D:])
-        q_BHRK = q.view(B, -1, attention.heads, D // attention.heads).transpose(1, 2)
-        k_BHNK, v_BHNK = kv.view(B, N, 2, attention.heads, -1).permute(2, 0, 3, 1, 4)
-        scaled_BHRK = q_BHRK * (D // attention.heads) ** -0.5
-        pair_BHRN = pair_BHNN[:, :, :rows] + scaled_BHRK @ k_BHNK.transpose(-1, -2)
-        attended_BHRN = F.dropout(pair_BHRN.softmax(dim=-1), dropout).to(v_BHNK.dtype)
-        mixed_BRD = (attended_BHRN @ v_BHNK).transpose(1, 2).reshape(B, -1, D)
-        x_BRD = x_BND[:, :rows] + F.dropout(attention.out_proj(mixed_BRD), dropout)
-        hidden = F.gelu(layer.fc1(layer.final_layer_norm(x_BRD)))
-        return x_BRD + F.dropout(layer.fc2(hidden), dropout), pair_BHRN
+
+def layer_for_training(
+    layer: Layer, x_BND: Tensor, pair_BHNN: Tensor, dropout: float, rows: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """The first `rows` rows of x and pair after a layer; None: all of them."""
+    normed_BND = layer.self_attn_layer_norm(x_BND)
+    attention = layer.self_attn
+    B, N, D = x_BND.shape
+    weight, bias = attention.in_proj.weight, attention.in_proj.bias
+    q = F.linear(normed_BND[:, :rows], weight[:D], bias[:D])
+    kv = F.linear(normed_BND, weight[D:], bias[D:])
+    q_BHRK = q.view(B, -1, attention.heads, D // attention.heads).transpose(1, 2)
+    k_BHNK, v_BHNK = kv.view(B, N, 2, attention.heads, -1).permute(2, 0, 3, 1, 4)
+    scaled_BHRK = q_BHRK * (D // attention.heads) ** -0.5
+    pair_BHRN = pair_BHNN[:, :, :rows] + scaled_BHRK @ k_BHNK.transpose(-1, -2)
+    attended_BHRN = F.dropout(pair_BHRN.softmax(dim=-1), dropout).to(v_BHNK.dtype)
+    mixed_BRD = (attended_BHRN @ v_BHNK).transpose(1, 2).reshape(B, -1, D)
+    x_BRD = x_BND[:, :rows] + F.dropout(attention.out_proj(mixed_BRD), dropout)
+    hidden = F.gelu(layer.fc1(layer.final_layer_norm(x_BRD)))
+    return x_BRD + F.dropout(layer.fc2(hidden), dropout), pair_BHRN

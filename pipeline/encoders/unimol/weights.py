@@ -23,6 +23,9 @@ PUBLISHED_SHA256 = {
     NO_HYDROGENS: "da27196af09a8c6d089e10b7764b6a716bcc33da227fc118f5b45b0e484585e9",
 }
 WEIGHT_DIR_VARIABLE = "UNIMOL_WEIGHT_DIR"
+MINI = "mini"
+MINI_FILE = Path(__file__).parent / "mini" / "mini.pt"
+MINI_SHA256 = ""
 
 
 class Weights(NamedTuple):
@@ -48,17 +51,21 @@ def resolve_weights(weights: str | None) -> Weights:
     Parameters
     ----------
     weights : a path to a checkpoint; or the name of a published one; or None, which means
-        the published weights without hydrogens; or "untrained" for seeded random ones.
+        the published weights without hydrogens; or "mini" for MolSieve-Mini, the small
+        pretrained model that comes with this package; or "untrained" for seeded random ones.
         A published name is looked for in the folder that UNIMOL_WEIGHT_DIR names, else in
         unimol_tools' own folder and in ~/.cache/molsieve/weights, and downloaded if absent.
 
     Raises
     ------
     InputError
-        If the file is missing, or the download fails or has the wrong SHA-256.
+        If the file is missing, or the download fails, or the download or MolSieve-Mini has the
+        wrong SHA-256.
     """
     if weights == UNTRAINED:
         return Weights(None, UNTRAINED)
+    if weights == MINI:
+        return _mini()
     name = weights or NO_HYDROGENS
     if name in PUBLISHED and not Path(name).is_file():
         path = _find_published(name) or _download(name)
@@ -67,9 +74,21 @@ def resolve_weights(weights: str | None) -> Weights:
         if not path.is_file():
             raise InputError(
                 f"--weights {name}: no such file; give a checkpoint's path, one of "
-                f"{', '.join(PUBLISHED)}, or {UNTRAINED}"
+                f"{', '.join(PUBLISHED)}, {MINI}, or {UNTRAINED}"
             )
     return Weights(path.absolute(), path.name)
+
+
+def _mini() -> Weights:
+    if not MINI_FILE.is_file():
+        raise InputError(f"--weights {MINI}: {MINI_FILE} is not there; install MolSieve anew")
+    if sha256_of(MINI_FILE) != MINI_SHA256:
+        raise InputError(
+            f"--weights {MINI}: {MINI_FILE} is not the file that belongs to this version "
+            f"(its SHA-256 is not {MINI_SHA256}); install MolSieve anew, or, if it is another "
+            "model that you mean, give its path"
+        )
+    return Weights(MINI_FILE, MINI)
 
 
 def sha256_of(path: Path) -> str:
@@ -129,7 +148,7 @@ def _download(name: str) -> Path:
             f"({type(error).__name__}). Three ways out: (1) --weights PATH to a copy you have; "
             f"(2) put {name} into {folder} or set {WEIGHT_DIR_VARIABLE} to its folder; "
             f"(3) run once with network access to huggingface.co/{HUB_REPOSITORY}. "
-            f"To try the pipeline without them: --weights {UNTRAINED}"
+            f"To work without them: --weights {MINI}, a small Uni-Mol that comes with MolSieve"
         ) from None
     if sha256_of(fetched) != expected:
         fetched.unlink()

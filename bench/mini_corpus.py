@@ -1,0 +1,76 @@
+"""The molecules that MolSieve-Mini was pretrained on: MOSES, MUV and HIV, as one Parquet table.
+
+Molecules that the shipped samples use for validation or test are left out, by canonical SMILES.
+
+Run: python -m bench.mini_corpus HIV.csv.gz MUV.csv.gz MOSES_train.csv.gz corpus.parquet
+(the last input is moses/dataset/data/train.csv.gz of the wheel molsets)
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from multiprocessing import Pool
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from pipeline.errors import RowRejected
+from pipeline.molecules import canonicalize
+
+SAMPLES = sorted((Path(__file__).parent.parent / "data").glob("hiv_*_sample.json.gz"))
+SEED = 0
+# Molecules of each source, in the order of the arguments.
+SIZES = {"hiv": 25_000, "muv": 40_000, "moses": 150_000}
+COLUMNS = ("smiles", "SMILES")
+
+
+def held_out() -> set[str]:
+    """Canonical SMILES of every molecule that a shipped sample does not train on."""
+    out = set()
+    for sample in SAMPLES:
+        with gzip.open(sample) as file:
+            splits = json.load(file)["split"]
+        out |= {row["smiles"] for name, rows in splits.items() if name != "train" for row in rows}
+    return {canonicalize(smiles) for smiles in out}
+
+
+def canonical_or_none(smiles: str) -> str | None:
+    """The canonical SMILES, None for what is no molecule."""
+    try:
+        return canonicalize(smiles)
+    except RowRejected:
+        return None
+
+
+def main() -> None:
+    """Sample each source, and write what is left of them."""
+    *sources, target = sys.argv[1:]
+    rng, left_out, seen = np.random.default_rng(SEED), held_out(), set()
+    rows = {"id": [], "smiles": [], "source": []}
+    with Pool() as pool:
+        for path, (name, size) in zip(sources, SIZES.items(), strict=True):
+            table = pa.csv.read_csv(path)
+            column = next(c for c in COLUMNS if c in table.column_names)
+            # Some more than wanted, for those left out, repeated or unreadable.
+            order = rng.permutation(table.num_rows)[: int(size * 1.2)]
+            taken = 0
+            texts = table[column].take(order).to_pylist()
+            for row, smiles in zip(order, pool.map(canonical_or_none, texts, chunksize=500)):
+                if smiles is None or smiles in left_out or smiles in seen or taken == size:
+                    continue
+                seen.add(smiles)
+                taken += 1
+                rows["id"].append(f"{name}:{row}")
+                rows["smiles"].append(smiles)
+                rows["source"].append(name)
+            print(f"{name}: {taken:,} molecules", flush=True)
+    pq.write_table(pa.table(rows), target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Molecules to stored conformers: the flow's first stage, also by itself; what is left to do."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray.data
+
+from pipeline import telemetry
+from pipeline.cluster import GPU_BATCH, EncoderPool, cluster_cores, encoder_pool
+from pipeline.config import EncoderSettings
+from pipeline.conformers import NVMOLKIT
+from pipeline.encode_steps import MakeConformersOnGpu, make_conformers
+from pipeline.store import KeyedTable, new_run_stamp
+from pipeline.tables import REJECTIONS, TO_EMBED, Tables
+
+log = logging.getLogger(__name__)
+
+BLOCK_ROWS = (16, 256)  # fewest and most molecules in one conformer task
+ON_A_CORE = {"batch_format": "pyarrow", "batch_size": None, "num_cpus": 1}
+
+
+@dataclass(frozen=True)
+class EmbedResult:
+    """What became of the molecules.
+
+    Attributes
+    ----------
+    conformers : the table that holds them.
+    keys : of the molecules that it holds, each once, in order.
+    rejected : one row a rejected key: `key`, `smiles`, `stage`, `reason`.
+    made, seconds : conformers that this run made, and the time that it took.
+    """
+
+    conformers: KeyedTable
+    keys: list[str]
+    rejected: pa.Table
+    made: int
+    seconds: float
+
+
+def embed(molecules: pa.Table, settings: EncoderSettings) -> EmbedResult:
+    """Make sure that the store has molecules' conformers, and say which cannot have any.
+
+    Parameters
+    ----------
+    molecules : `key` and canonical `smiles`; a key may repeat.
+    settings : of an encoder that needs conformers.
+
+    Raises
+    ------
+    RuntimeError
+        If a molecule is neither in the store nor rejected when the flow ends.
+    """
+    tables = Tables.of(settings)
+    for table in (tables.conformers, tables.conformer_rejections):
+        table.create()
+    wanted = unique(molecules)
+    todo = wanted
+    if not settings.force_recompute_cache:
+        known = tables.conformers.index().find(keys_of(wanted)) >= 0
+        todo = wanted.filter(pa.array(~known))
+    rejected = [refused(todo, tables, settings)]
+    todo = without(todo, rejected[0])
+    log.info(
+        "conformers: %s molecules, %s in the store, %s to make",
+        f"{wanted.num_rows:,}", f"{wanted.num_rows - todo.num_rows:,}", f"{todo.num_rows:,}",
+    )  # fmt: skip
+    progress = telemetry.Progress("conformers", todo.num_rows)
+    if todo.num_rows:
+        step = {"tables": tables, "settings": settings, "run": new_run_stamp()}
+        rows = ray.data.from_arrow(blocks(todo))
+        graph = with_conformers(rows, step, encoder_pool(settings))
+        reasons = graph.select_columns(REJECTIONS.names)
+        for batch in reasons.iter_batches(batch_size=None, batch_format="pyarrow"):
+            rejected.append(batch.filter(batch["reason"].is_valid()))
+            progress.advance(batch.num_rows)
+    rejections = pa.concat_tables(rejected)
+    kept = without(wanted, rejections)
+    lost = (tables.conformers.index().find(keys_of(kept)) < 0).sum()
+    if lost:
+        raise RuntimeError(
+            f"{lost} molecules have neither a conformer nor a reason; this is a fault of MolSieve, "
+            "please report it"
+        )
+    return EmbedResult(
+        conformers=tables.conformers,
+        keys=kept["key"].to_pylist(),
+        rejected=rejections,
+        made=todo.num_rows - rejections.num_rows + rejected[0].num_rows,
+        seconds=progress.seconds if todo.num_rows else 0.0,
+    )
+
+
+def with_conformers(
+    rows: ray.data.Dataset, step: dict[str, Any], pool: EncoderPool
+) -> ray.data.Dataset:
+    """Rows of TO_EMBED to rows of TO_ENCODE: tasks on all cores, or actors on GPUs.
+
+    Parameters
+    ----------
+    step : arguments of `make_conformers`.
+    """
+    if step["settings"].conformer_method != NVMOLKIT:
+        return rows.map_batches(make_conformers, fn_kwargs=step, **ON_A_CORE)
+    return rows.map_batches(
+        MakeConformersOnGpu,
+        fn_constructor_kwargs=step,
+        batch_format="pyarrow",
+        batch_size=GPU_BATCH,
+        num_gpus=pool.gpus,
+        compute=ray.data.ActorPoolStrategy(size=pool.actors),
+    )
+
+
+def unique(molecules: pa.Table) -> pa.Table:
+    """One row a key, in the order of keys: hashes, so large and small molecules mix."""
+    table = molecules.select(TO_EMBED.names).combine_chunks()
+    return table.take(np.unique(keys_of(table), return_index=True)[1])
+
+
+def refused(wanted: pa.Table, tables: Tables, settings: EncoderSettings) -> pa.Table:
+    """Rejections of molecules wanted now that earlier runs kept."""
+    found_so_far = REJECTIONS.empty_table()
+    if settings.force_recompute_cache or settings.retry_rejected:
+        return found_so_far
+    for table in (tables.conformer_rejections, tables.feature_rejections):
+        if table is not None:
+            index, keys = table.index(), keys_of(without(wanted, found_so_far))
+            here = keys[index.find(keys) >= 0].astype(str)
+            if table is tables.conformer_rejections and len(here):
+                # A later run may have made what an earlier one gave up.
+                here = here[tables.conformers.index().find(here) < 0]
+            if len(here):
+                found = table.read(here, index).select(REJECTIONS.names)
+                found_so_far = pa.concat_tables([found_so_far, found])
+    return found_so_far
+
+
+def without(table: pa.Table, others: pa.Table) -> pa.Table:
+    """The rows whose key others do not have."""
+    return table.filter(pc.invert(pc.is_in(table["key"], others["key"].combine_chunks())))
+
+
+def keys_of(table: pa.Table) -> np.ndarray:
+    """The keys (n,) as an index wants them."""
+    return np.array(table["key"].to_pylist(), dtype="S32")
+
+
+def blocks(table: pa.Table) -> list[pa.Table]:
+    """Slices that get smaller and smaller: few at first, and at the end no core waits long."""
+    slices, start, cores = [table.slice(0, 0)], 0, cluster_cores()
+    while start < table.num_rows:
+        size = int(np.clip((table.num_rows - start) // (4 * cores), *BLOCK_ROWS))
+        slices.append(table.slice(start, size))
+        start += size
+    return slices[1:] or slices
