@@ -20,8 +20,8 @@ import ray
 import torch
 from torch import Tensor
 
+from bench import SAMPLES
 from bench.encode import cpu_name, markdown
-from jobs.quickstart import SAMPLE
 from pipeline import telemetry
 from pipeline.batches import GlobalBatch, ResidentBatches, Rows
 from pipeline.cluster import settled, start_ray
@@ -182,7 +182,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = settled(
         TrainSettings(
-            data_file=str(SAMPLE), weights=arguments.weights, sampling="all",
+            data_file=str(SAMPLES["scaffold"]), weights=arguments.weights, sampling="all",
             cache_root=arguments.cache_root, finetune_encoder=True,
         ).sized()
     )  # fmt: skip
@@ -212,7 +212,7 @@ def main() -> None:
     for precision, trunk in (("fp32", "fp32"), ("fp32", "bf16"), (settings.precision, "bf16")):
         exact = settled(
             TrainSettings(
-                data_file=str(SAMPLE), weights=arguments.weights, sampling="all",
+                data_file=str(SAMPLES["scaffold"]), weights=arguments.weights, sampling="all",
                 cache_root=arguments.cache_root, finetune_encoder=True, precision=precision,
                 trunk_precision=trunk, train_size=64, batch_size=64,
             ).sized()

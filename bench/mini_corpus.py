@@ -1,6 +1,6 @@
 """The molecules that MolSieve-Mini was pretrained on: MOSES, MUV and HIV, as one Parquet table.
 
-Molecules that the shipped samples use for validation or test are left out, by canonical SMILES.
+All molecules of the shipped sample are left out, by canonical SMILES, however it is split.
 
 Run: python -m bench.mini_corpus HIV.csv.gz MUV.csv.gz MOSES_train.csv.gz corpus.parquet
 (the last input is moses/dataset/data/train.csv.gz of the wheel molsets)
@@ -8,8 +8,6 @@ Run: python -m bench.mini_corpus HIV.csv.gz MUV.csv.gz MOSES_train.csv.gz corpus
 
 from __future__ import annotations
 
-import gzip
-import json
 import sys
 from multiprocessing import Pool
 from pathlib import Path
@@ -22,21 +20,11 @@ import pyarrow.parquet as pq
 from pipeline.errors import RowRejected
 from pipeline.molecules import canonicalize
 
-SAMPLES = sorted((Path(__file__).parent.parent / "data").glob("hiv_*_sample.json.gz"))
+SAMPLE = Path(__file__).parent.parent / "data" / "hiv_sample.csv.gz"
 SEED = 0
 # Molecules of each source, in the order of the arguments.
 SIZES = {"hiv": 25_000, "muv": 40_000, "moses": 150_000}
 COLUMNS = ("smiles", "SMILES")
-
-
-def held_out() -> set[str]:
-    """Canonical SMILES of every molecule that a shipped sample does not train on."""
-    out = set()
-    for sample in SAMPLES:
-        with gzip.open(sample) as file:
-            splits = json.load(file)["split"]
-        out |= {row["smiles"] for name, rows in splits.items() if name != "train" for row in rows}
-    return {canonicalize(smiles) for smiles in out}
 
 
 def canonical_or_none(smiles: str) -> str | None:
@@ -50,7 +38,8 @@ def canonical_or_none(smiles: str) -> str | None:
 def main() -> None:
     """Sample each source, and write what is left of them."""
     *sources, target = sys.argv[1:]
-    rng, left_out, seen = np.random.default_rng(SEED), held_out(), set()
+    rng, seen = np.random.default_rng(SEED), set()
+    left_out = {canonicalize(smiles) for smiles in pa.csv.read_csv(SAMPLE)["smiles"].to_pylist()}
     rows = {"id": [], "smiles": [], "source": []}
     with Pool() as pool:
         for path, (name, size) in zip(sources, SIZES.items(), strict=True):

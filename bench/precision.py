@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bench import SAMPLES
 from bench.encode import cpu_name, markdown
-from jobs.quickstart import SAMPLE
 from pipeline.config import EvaluateSettings, TrainSettings
 from pipeline.encoders.unimol.encoder import PRECISIONS
 from pipeline.encoders.unimol.kernels_cpu import multiplies_natively
@@ -38,8 +38,9 @@ def main() -> None:
         for seed in SEEDS:
             folder = f"{arguments.output_dir}/{name}-{seed}"
             settings = TrainSettings(
-                data_file=str(SAMPLE), weights=arguments.weights, precision=name, seed=seed,
-                sampling="all", cache_root=arguments.cache_root, output_dir=folder, device="cpu",
+                data_file=str(SAMPLES["scaffold"]), weights=arguments.weights, precision=name,
+                seed=seed, sampling="all", cache_root=arguments.cache_root, output_dir=folder,
+                device="cpu",
             )  # fmt: skip
             run_training(settings)
             results = run_evaluation(
