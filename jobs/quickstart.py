@@ -33,7 +33,7 @@ class QuickstartSettings(StoreSettings, OutputSettings):
     seeds: list[int] = field(default_factory=lambda: [42])
     """Seeds of the trainings; each makes one with the encoder frozen and one finetuned."""
     epochs: int = bounded(25, least=1)
-    """Passes over the training molecules at most; 25 keep the finetuning to a minute on 2 cores."""
+    """Passes over the training molecules at most; 25 take about two minutes on 2 cores."""
     lr: float = bounded(1e-3, above=0)
     """Learning rate of the head; ten times that of jobs.train, for so few epochs."""
     encoder_lr: float = bounded(1e-4, above=0)
@@ -41,7 +41,7 @@ class QuickstartSettings(StoreSettings, OutputSettings):
 
 
 def quickstart(settings: QuickstartSettings) -> None:
-    """Run the four jobs one after the other, and say where to look."""
+    """Run the three jobs one after the other, and say where to look."""
     folder = settings.output_dir
     split_file = f"{folder}/split.json.gz"
     store = {f.name: getattr(settings, f.name) for f in fields(StoreSettings)}

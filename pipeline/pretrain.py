@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
 import logging
 import threading
 from collections.abc import Iterator
@@ -22,9 +20,8 @@ import torch
 from pipeline.checkpoint import json_bytes
 from pipeline.cluster import cluster_cores, device_of, start_ray
 from pipeline.config import ConformerSettings, EncoderSettings
-from pipeline.embed import EmbedResult, embed
+from pipeline.embed import embed
 from pipeline.encoders.unimol.checkpoints import published_format
-from pipeline.encoders.unimol.model import UniMolConfig
 from pipeline.encoders.unimol.precision import PRECISIONS, default_precision
 from pipeline.encoders.unimol.tokens import TOKEN_ORDERS, Vocabulary
 from pipeline.encoders.unimol.weights import UNTRAINED
@@ -32,8 +29,8 @@ from pipeline.errors import InputError
 from pipeline.experiment import check_files, write_rejected
 from pipeline.figures import pretraining_figure
 from pipeline.pretrain_config import PretrainSettings
-from pipeline.pretrain_loop import PretrainJob, curves_csv, pretraining_loop
-from pipeline.ray_training import fit, read_state, threads_of, torch_trainer
+from pipeline.pretrain_loop import PretrainJob, curves_csv, model_config, pretraining_loop
+from pipeline.ray_training import fit, read_state, run_name, threads_of, torch_trainer
 from pipeline.sources import read_molecules, with_ids
 from pipeline.store import absolute, remove, write_atomically
 
@@ -80,7 +77,7 @@ def run_pretraining(settings: PretrainSettings) -> dict[str, Any]:
         threads_of(settings.num_workers), curves,
     )  # fmt: skip
     storage = f"{absolute(settings.output_dir)}/.ray_train"
-    name = _run_name(settings, embedded)
+    name = run_name(settings, NOT_IDENTITY, embedded.conformers.key, embedded.keys)
     trainer = torch_trainer(
         pretraining_loop, {"job": job}, workers=settings.num_workers, use_gpu=use_gpu,
         cores=cluster_cores(), storage=storage, name=name,
@@ -147,21 +144,13 @@ def _held_out(keys: list[str], settings: PretrainSettings) -> tuple[list[str], l
 
 def _write_weights(tensors: dict[str, torch.Tensor], settings: PretrainSettings) -> None:
     """The checkpoint in the published format, and the dictionary that its rows follow."""
-    config = UniMolConfig(settings.layers, settings.width, settings.ffn_width, settings.heads)
     dtype = PRECISIONS[settings.weights_precision]
     content = io.BytesIO()
     stored = {name: tensor.to(dtype) for name, tensor in tensors.items()}
-    torch.save(published_format(config, stored), content)
+    torch.save(published_format(model_config(settings), stored), content)
     symbols = Vocabulary(TOKEN_ORDERS[settings.token_order]).symbols[:-1]  # [MASK] is implied
     write_atomically(f"{settings.output_dir}/{MODEL}", content.getvalue())
     write_atomically(f"{settings.output_dir}/{DICTIONARY}", "\n".join([*symbols, ""]).encode())
-
-
-def _run_name(settings: PretrainSettings, embedded: EmbedResult) -> str:
-    """A name that only a run of the same pretraining shares, so that no other is resumed."""
-    decides = {k: v for k, v in asdict(settings).items() if k not in NOT_IDENTITY}
-    content = json.dumps([decides, embedded.conformers.key, embedded.keys], sort_keys=True)
-    return hashlib.blake2b(content.encode(), digest_size=10).hexdigest()
 
 
 def _of_prefix(line: dict[str, float], prefix: str = "heldout_") -> dict[str, float]:

@@ -236,10 +236,16 @@ class PretrainingState:
         return self.step
 
 
+def model_config(settings: PretrainSettings) -> UniMolConfig:
+    """The model's sizes."""
+    return UniMolConfig(settings.layers, settings.width, settings.ffn_width, settings.heads)
+
+
 def new_model(settings: PretrainSettings, vocabulary: Vocabulary) -> PretrainingUniMol:
     """The model that pretraining starts from."""
-    config = UniMolConfig(settings.layers, settings.width, settings.ffn_width, settings.heads)
-    return start(PretrainingUniMol(config, vocabulary.pad, settings.dropout), settings.seed)
+    return start(
+        PretrainingUniMol(model_config(settings), vocabulary.pad, settings.dropout), settings.seed
+    )
 
 
 def mask_recipe(settings: PretrainSettings) -> MaskRecipe:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import ray.data
@@ -24,6 +27,20 @@ from pipeline.errors import InputError
 
 STATE_FILE = "state.pt"
 ONEDNN_CACHE = "4096"
+
+
+def run_name(settings: Any, not_decisive: Sequence[str], *others: Any) -> str:
+    """A name that only a run of the same training shares, so that no other is resumed.
+
+    Parameters
+    ----------
+    settings : a dataclass.
+    not_decisive : fields of it that say where and how fast, not what.
+    others : JSON-ready; what else decides the outcome.
+    """
+    decides = {k: v for k, v in asdict(settings).items() if k not in not_decisive}
+    content = json.dumps([decides, *others], sort_keys=True)
+    return hashlib.blake2b(content.encode(), digest_size=10).hexdigest()
 
 
 def torch_trainer(

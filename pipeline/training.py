@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
 import logging
 from dataclasses import asdict, replace
 from typing import Any
@@ -21,7 +19,7 @@ from pipeline.config import TrainSettings
 from pipeline.encode import EncodeResult
 from pipeline.finetune import FinetunedEncoder
 from pipeline.finetune_run import FinetuneRun
-from pipeline.ray_training import fit, read_state, threads_of, torch_trainer
+from pipeline.ray_training import fit, read_state, run_name, threads_of, torch_trainer
 from pipeline.store import KeyedTable, absolute, remove, write_atomically
 from pipeline.tables import Tables
 from pipeline.training_loop import training_loop
@@ -77,7 +75,7 @@ def train(
     }
     use_gpu = device_of(settings.device) == "cuda"
     storage = f"{absolute(settings.output_dir)}/.ray_train"
-    name = _run_name(settings, encoded, keys)
+    name = run_name(settings, NOT_IDENTITY, encoded.features.key, keys)
     job = _job(settings, encoded, keys, finetuning, share)
     result = fit(_trainer(job, use_gpu, storage, name, share), OUT_OF_MEMORY_ADVICE)
     outcome = result.return_value
@@ -216,13 +214,6 @@ def _trainer(
         name=name,
         datasets=datasets,
     )
-
-
-def _run_name(settings: TrainSettings, encoded: EncodeResult, keys: dict[str, list[str]]) -> str:
-    """A name that only a run of the same training shares, so that no other is resumed."""
-    decides = {k: v for k, v in asdict(settings).items() if k not in NOT_IDENTITY}
-    content = json.dumps([decides, encoded.features.key, keys], sort_keys=True)
-    return hashlib.blake2b(content.encode(), digest_size=10).hexdigest()
 
 
 def _dynamics_csv(history: list[dict[str, float]], label: dict[str, str]) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipeline.config import FinetuneSettings
+from pipeline.encoders.unimol import top
 from pipeline.encoders.unimol.batching import Budget, pad_batch
 from pipeline.encoders.unimol.engine import build_engine
 from pipeline.encoders.unimol.model import UniMol, UniMolConfig
@@ -266,14 +267,18 @@ def test_a_steps_gradients_are_the_models_with_and_without_the_stored_trunk(
         assert_close(gradients(energy_model(base, the_plan), rows), expected, relative)
 
 
-def test_pairs_stay_in_float32_under_autocast(base, molecules):
+def test_pairs_stay_in_float32_under_autocast(base, molecules, monkeypatch):
     """As in the engine, which encodes with the layers afterwards."""
     seen = []
     model = energy_model(base, plan(freeze_layers="none"))
     model.dtype = torch.bfloat16
-    original = model.top._layer
-    model.top._layer = lambda layer, x, pair, rows: (
-        seen.append((x.dtype, pair.dtype)) or original(layer, x, pair, rows)
+    original = top.layer_for_training
+    monkeypatch.setattr(
+        top,
+        "layer_for_training",
+        lambda layer, x, pair, *rest: (
+            seen.append((x.dtype, pair.dtype)) or original(layer, x, pair, *rest)
+        ),
     )
     model(TokenRows(molecules, base.pad))
     assert seen == [(torch.float32, torch.float32)] * CONFIG.layers

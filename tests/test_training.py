@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from pipeline import training
+from pipeline import ray_training
 from pipeline.batches import ResidentBatches
 from pipeline.checkpoint import load_checkpoint
 from pipeline.config import TrainSettings
@@ -230,7 +230,7 @@ def test_every_worker_streams_rows_in_the_stores_order(data, tmp_path, monkeypat
         def fit(self):
             raise InterruptedError
 
-    monkeypatch.setattr(training, "TorchTrainer", Recorder)
+    monkeypatch.setattr(ray_training, "TorchTrainer", Recorder)
     table = SlowFirstShard("unused", "features", {})
     table.uri = encoded.features.uri
     with pytest.raises(InterruptedError):

@@ -107,7 +107,7 @@ class DistanceHead(nn.Module):
 
 
 class _Gaussians(torch.autograd.Function):
-    """`GaussianFeatures` of scaled distances, with its gradient in a third of the passes."""
+    """`GaussianFeatures` of scaled distances, with its gradient written out in fewer passes."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, means_G: Tensor, stds_G: Tensor, dtype: torch.dtype) -> Tensor:
@@ -131,13 +131,12 @@ class _Gaussians(torch.autograd.Function):
 
 
 class TrainedGaussians(GaussianFeatures):
-    """The Gaussian channels, several times faster to train; under autocast in its precision."""
+    """The Gaussian channels with a gradient of their own; under autocast in its precision."""
 
     def forward(self, distance_BNN: Tensor, edge_type_BNN: Tensor) -> Tensor:
         """(B, N, N) distances in Å and edge types to (B, N, N, G)."""
-        x = self.mul(edge_type_BNN).squeeze(-1) * distance_BNN + self.bias(edge_type_BNN).squeeze(
-            -1
-        )
+        scale, shift = (table(edge_type_BNN).squeeze(-1) for table in (self.mul, self.bias))
+        x = scale * distance_BNN + shift
         device = distance_BNN.device.type
         lower = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if lower else x.dtype
