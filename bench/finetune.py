@@ -32,6 +32,7 @@ from pipeline.encoders.unimol.batching import pad_batch
 from pipeline.encoders.unimol.checkpoints import load_model
 from pipeline.encoders.unimol.encoder import UniMolEncoder
 from pipeline.encoders.unimol.model import UniMol
+from pipeline.encoders.unimol.precision import autocast
 from pipeline.encoders.unimol.trunk import ComputedRows, StoredRows, TokenRows
 from pipeline.energy import training_loss
 from pipeline.energy_model import EnergyModel
@@ -66,8 +67,7 @@ class PlainRows(TokenRows):
     def padded(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
         """See `Rows`."""
         tokens, coords = pad_batch([self.molecules[row] for row in rows], self.pad)
-        lower = self.dtype != torch.float32
-        with torch.autocast(device.type, self.dtype if lower else None, enabled=lower):
+        with autocast(device, self.dtype):
             x, pair = self.model.embed(tokens.to(device), coords.to(device))
             for layer in self.model.encoder.layers[: self.cut]:
                 x, pair = layer(x, pair)

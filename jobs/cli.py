@@ -77,16 +77,6 @@ def say(*lines: str) -> None:
     print("\n".join(lines), flush=True)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Align columns of text, the header underlined."""
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
-        for row in (header, ["-" * width for width in widths], *rows)
-    ]
-    return "\n".join(lines)
-
-
 def metric_cell(results: dict[str, Any], name: str) -> str:
     """A metric with its 95 % interval."""
     low, high = results[f"{name}_ci95"]

@@ -2,8 +2,9 @@
 
 import sys
 
-from jobs.cli import main, say, table
+from jobs.cli import main, say
 from pipeline.pretrain_config import PretrainSettings
+from pipeline.text import aligned
 
 LOSSES = {
     "loss": "loss",
@@ -31,7 +32,7 @@ def pretrain(settings: PretrainSettings) -> None:
         f"trained     {stats['steps']:,} steps in {stats['train_time_seconds']:.0f} s "
         f"({stats['molecules_per_second']:.0f} molecules/s)",
         "",
-        table(("held-out molecules", "before", "after"), rows),
+        *aligned(("held-out molecules", "before", "after"), rows),
         "",
         f"weights     {settings.output_dir}/model.pt; use them with --weights",
         f"curves      {settings.output_dir}/pretraining_curves.png, .csv",

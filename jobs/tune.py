@@ -2,8 +2,9 @@
 
 import sys
 
-from jobs.cli import main, say, table
+from jobs.cli import main, say
 from pipeline.config import TuneSettings
+from pipeline.text import aligned
 
 
 def tune(settings: TuneSettings) -> None:
@@ -21,8 +22,9 @@ def tune(settings: TuneSettings) -> None:
         )
         for trial in trials
     ]  # fmt: skip
+    header = ("encoding_batch_size", "tokens a batch", "padding", "GiB", "molecules/s", "")
     say(
-        table(("encoding_batch_size", "tokens a batch", "padding", "GiB", "molecules/s", ""), rows),
+        *aligned(header, rows),
         "",
         f"Kept in {settings.cache_root}: encoding with this store, these weights and this",
         "precision uses it on this kind of device from now on.",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.comparison import BETTER
 from pipeline.comparison_runs import ARMS
 from pipeline.evaluation import METRICS
+from pipeline.text import aligned
 
 _TITLES = {"auroc": "AUROC", "aupr": "AUPR", "fpr95": "FPR at 95 % TPR"}
 _COSTS = {
@@ -52,7 +53,7 @@ def summary_text(summary: dict[str, Any]) -> str:
     lines = [
         f"Seeds: {seeds}. Test molecules: {molecules['id']:,} ID, {molecules['ood']:,} OOD.",
         "",
-        *_aligned(["", *ARMS, "finetuned − frozen [95 % interval]"], metrics),
+        *aligned(["", *ARMS, "finetuned − frozen [95 % interval]"], metrics),
         "",
         "± is the standard deviation over seeds. The interval is over test molecules, the same",
         "for every run; how much the seeds differ is not in it.",
@@ -61,7 +62,7 @@ def summary_text(summary: dict[str, Any]) -> str:
         both = ", ".join(map(str, improvement["auroc"]["seeds"]))
         lines += [f"finetuned − frozen is over the seeds that both arms finished: {both}."]
     if costs:
-        lines += ["", *_aligned(["Mean over runs (highest)", *ARMS], costs)]
+        lines += ["", *aligned(["Mean over runs (highest)", *ARMS], costs)]
     shared = summary.get("shared_encoding")
     if shared is not None:
         lines += [
@@ -86,14 +87,6 @@ def _difference(found: Mapping[str, Any], sign: str) -> str:
 
 def _cost_cell(found: Mapping[str, float] | None) -> str:
     return "–" if found is None else f"{found['mean']:.2f} ({found['max']:.2f})"
-
-
-def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
-        for row in (header, ["-" * width for width in widths], *rows)
-    ]
 
 
 def _conclusion(improvement: dict[str, Any] | None) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pipeline.encoders.unimol.batching import Budget, plan_batches
+from pipeline.encoders.unimol.precision import autocast
 from pipeline.encoders.unimol.top import Top
 from pipeline.encoders.unimol.trunk import Rows
 from pipeline.energy import EnergyHead
@@ -49,8 +50,7 @@ class EnergyModel(nn.Module):
         return torch.cat(made)[order.to(device)]
 
     def _features(self, first: Tensor, second: Tensor) -> Tensor:
-        lower = self.dtype != torch.float32
-        with torch.autocast(first.device.type, self.dtype if lower else None, enabled=lower):
+        with autocast(first.device, self.dtype):
             if self.checkpointing and self.training and torch.is_grad_enabled():
                 made = checkpoint(self.top, first, second, use_reentrant=False)
             else:

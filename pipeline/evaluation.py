@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -97,12 +94,3 @@ def evaluate(
         "peak_gpu_memory_eval_gb": telemetry.peak_gpu_memory_gb(),
         "peak_resident_memory_eval_gb": telemetry.peak_resident_memory_gb(),
     }
-
-
-def predictions_csv(columns: dict[str, Sequence[Any]]) -> bytes:
-    """One line a molecule, from columns of equal length."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values()))
-    return text.getvalue().encode()

@@ -15,12 +15,13 @@ from pipeline import telemetry
 from pipeline.checkpoint import Checkpoint, json_bytes, load_checkpoint
 from pipeline.config import EvaluateSettings, TrainSettings
 from pipeline.errors import InputError
-from pipeline.evaluation import energies_of, evaluate, predictions_csv
+from pipeline.evaluation import energies_of, evaluate
 from pipeline.experiment import check_inputs, encode_molecules, require_roles, write_rejected
 from pipeline.sources import read_molecules
 from pipeline.splits import assign_roles
 from pipeline.store import absolute, write_atomically
 from pipeline.tables import Tables
+from pipeline.text import csv_bytes
 
 log = logging.getLogger(__name__)
 
@@ -82,18 +83,16 @@ def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
     }  # fmt: skip
     write_rejected(encoded.rejected, settings.output_dir, "test_rejected")
     write_atomically(f"{settings.output_dir}/ood_evaluation_results.json", json_bytes(results))
-    rows = len(energies)
+    ids, smiles, domains = (
+        encoded.molecules[name].to_pylist() for name in ("id", "smiles", "domain")
+    )
+    truth = is_ood.astype(int).tolist()
+    rows = zip(ids, smiles, truth, energies.tolist(), domains, strict=True)
     write_atomically(
         f"{settings.output_dir}/detailed_predictions.csv",
-        predictions_csv(
-            {
-                "id": encoded.molecules["id"].to_pylist(),
-                "smiles": encoded.molecules["smiles"].to_pylist(),
-                "is_ood": is_ood.astype(int).tolist(),
-                "energy": energies.tolist(),
-                "domain": encoded.molecules["domain"].to_pylist(),
-                **{name: [value] * rows for name, value in label.items()},
-            }
+        csv_bytes(
+            ["id", "smiles", "is_ood", "energy", "domain", *label],
+            ([*row, *label.values()] for row in rows),
         ),
     )
     return results

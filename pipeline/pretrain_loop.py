@@ -7,25 +7,23 @@ gradients is the gradient of one worker with the whole batch.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import ray.train
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from pipeline import telemetry
-from pipeline.encoders.unimol.batching import plan_batches, training_budget_for
-from pipeline.encoders.unimol.masking import MaskedBatch, MaskRecipe, mask_batch, mask_molecule
+from pipeline.encoders.unimol.batching import training_budget_for
+from pipeline.encoders.unimol.masking import MaskedBatch
 from pipeline.encoders.unimol.model import UniMolConfig
+from pipeline.encoders.unimol.precision import PRECISIONS, autocast
 from pipeline.encoders.unimol.pretraining import (
     LossSums,
     LossWeights,
@@ -34,19 +32,14 @@ from pipeline.encoders.unimol.pretraining import (
     start,
     total_loss,
 )
-from pipeline.encoders.unimol.tokens import (
-    DEFAULT_MAX_ATOMS,
-    TOKEN_ORDERS,
-    TokenizedMolecule,
-    Vocabulary,
-    tokenize,
-)
+from pipeline.encoders.unimol.tokens import TOKEN_ORDERS, Vocabulary
 from pipeline.pretrain_config import PretrainSettings
+from pipeline.pretrain_data import HELD_OUT, PretrainingMolecules
 from pipeline.ray_training import add_gradients, prepare_device, rank, read_state, report, world
 from pipeline.store import KeyedTable, write_atomically
+from pipeline.text import csv_bytes
 
 BETAS, EPSILON = (0.9, 0.99), 1e-6  # of AdamW, as Uni-Mol has them
-HELD_OUT = 2**31  # stands for the epoch in the seeds of held-out molecules' masks
 
 
 @dataclass(frozen=True)
@@ -66,29 +59,6 @@ class PretrainJob:
     holdout_keys: list[str]
     threads: int
     curves: str
-
-
-class Molecules:
-    """Conformers in memory, about 13 bytes an atom; each is tokenized when it is asked for."""
-
-    def __init__(self, table: pa.Table, vocabulary: Vocabulary):
-        self.vocabulary = vocabulary
-        atoms, coords = (table[name].combine_chunks() for name in ("atoms", "coords"))
-        self.atoms, self.coords = atoms.flatten().to_numpy(), coords.flatten().to_numpy()
-        self.ends = np.concatenate([[0], np.cumsum(atoms.value_lengths().to_numpy())])
-
-    def __len__(self) -> int:
-        return len(self.ends) - 1
-
-    def __getitem__(self, row: int) -> TokenizedMolecule:
-        atoms = slice(self.ends[row], self.ends[row + 1])
-        coords = self.coords[3 * atoms.start : 3 * atoms.stop].reshape(-1, 3)
-        return tokenize(self.atoms[atoms], coords, self.vocabulary)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each molecule."""
-        return np.minimum(np.diff(self.ends), DEFAULT_MAX_ATOMS) + 2
 
 
 def pretraining_loop(config: dict[str, Any]) -> dict[str, Any]:
@@ -119,14 +89,14 @@ class PretrainingState:
 
     def __init__(self, job: PretrainJob, device: torch.device):
         self.settings, self.device = job.settings, device
-        self.vocabulary = Vocabulary(TOKEN_ORDERS[job.settings.token_order])
+        vocabulary = Vocabulary(TOKEN_ORDERS[job.settings.token_order])
         index = job.conformers.index()
         self.train, self.holdout = (
-            Molecules(job.conformers.read(keys, index), self.vocabulary)
+            PretrainingMolecules(job.conformers.read(keys, index), vocabulary, job.settings)
             for keys in (job.train_keys, job.holdout_keys)
         )
-        self.model = new_model(job.settings, self.vocabulary).to(device)
-        self.dtype = torch.bfloat16 if job.settings.precision == "bf16" else torch.float32
+        self.model = new_model(job.settings, vocabulary).to(device)
+        self.dtype = PRECISIONS[job.settings.precision]
         self.optimizer = _optimizer(self.model, job.settings)
         self.steps_an_epoch = math.ceil(len(self.train) / job.settings.batch_size)
         self.steps = self.steps_an_epoch * job.settings.epochs
@@ -134,7 +104,6 @@ class PretrainingState:
             device, job.settings.batch_size, self.model.config, self.model.config.layers
         )
         self.weights = loss_weights(job.settings)
-        self.recipe = mask_recipe(job.settings)
         self.step, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []
         self._order = -1, np.empty(0, int)
@@ -169,7 +138,7 @@ class PretrainingState:
         size = self.settings.batch_size
         mine = self._order[1][number * size : (number + 1) * size][rank() :: world()]
         torch.manual_seed(_seed(self.settings.seed, self.step, rank()))  # of dropout
-        batches = list(self._masked(self.train, mine, epoch))
+        batches = list(self.train.masked(mine, epoch, self.budget))
         counts = _over_workers(_counts(batches), self.device)
         self.optimizer.zero_grad(set_to_none=True)
         parts = []
@@ -194,27 +163,15 @@ class PretrainingState:
         """Losses of the held-out molecules, under masks that never change."""
         self.model.eval()
         mine = np.arange(len(self.holdout))[rank() :: world()]
-        parts = [_plain(self._forward(b)) for b in self._masked(self.holdout, mine, HELD_OUT)]
+        batches = self.holdout.masked(mine, HELD_OUT, self.budget)
+        parts = [_plain(self._forward(batch)) for batch in batches]
         means = mean_losses(_added(parts, self.device))
         named = {"loss": total_loss(means, self.weights).item(), **_items(means)}
         return {f"heldout_{name}": value for name, value in named.items()}
 
     def _forward(self, batch: MaskedBatch) -> LossSums:
-        lower = self.dtype != torch.float32
-        kind = self.device.type
-        with torch.autocast(kind, self.dtype if lower else None, enabled=lower):
+        with autocast(self.device, self.dtype):
             return self.model(batch.to(self.device))
-
-    def _masked(self, molecules: Molecules, rows: np.ndarray, epoch: int) -> Iterator[MaskedBatch]:
-        """Micro-batches of some molecules, cut by length."""
-        for batch in plan_batches(molecules.lengths[rows], self.budget):
-            true = [molecules[row] for row in rows[batch]]
-            spoiled = [
-                mask_molecule(molecule, self.vocabulary, self.recipe,
-                              np.random.RandomState([self.settings.seed, epoch, row]))
-                for molecule, row in zip(true, rows[batch])
-            ]  # fmt: skip
-            yield mask_batch(true, spoiled, self.vocabulary.pad)
 
     def content(self) -> dict[str, Any]:
         """All that a resumed run needs."""
@@ -248,14 +205,6 @@ def new_model(settings: PretrainSettings, vocabulary: Vocabulary) -> Pretraining
     )
 
 
-def mask_recipe(settings: PretrainSettings) -> MaskRecipe:
-    """How molecules are spoiled."""
-    return MaskRecipe(
-        settings.mask_share, settings.unmasked_share, settings.random_share,
-        settings.coordinate_noise,
-    )  # fmt: skip
-
-
 def loss_weights(settings: PretrainSettings) -> LossWeights:
     """What each loss counts."""
     return LossWeights(
@@ -272,11 +221,8 @@ def learning_rate_factor(step: int, steps: int, warmup_share: float) -> float:
 
 def curves_csv(history: list[dict[str, float]]) -> bytes:
     """One line a checkpoint; the first, before any step, has held-out losses alone."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, history[-1], restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue().encode()
+    header = list(history[-1])
+    return csv_bytes(header, ([line.get(name, "") for name in header] for line in history))
 
 
 def _optimizer(model: torch.nn.Module, settings: PretrainSettings) -> torch.optim.AdamW:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from dataclasses import asdict, replace
 from typing import Any
@@ -22,6 +20,7 @@ from pipeline.finetune_run import FinetuneRun
 from pipeline.ray_training import fit, read_state, run_name, threads_of, torch_trainer
 from pipeline.store import KeyedTable, absolute, remove, write_atomically
 from pipeline.tables import Tables
+from pipeline.text import csv_bytes
 from pipeline.training_loop import training_loop
 from pipeline.training_setup import FinetuneJob, TrainingJob
 
@@ -132,7 +131,10 @@ def train(
     write_atomically(f"{settings.output_dir}/training_stats.json", json_bytes(stats))
     write_atomically(
         f"{settings.output_dir}/training_dynamics.csv",
-        _dynamics_csv(outcome["history"], label),
+        csv_bytes(
+            [*outcome["history"][0], *label],
+            ([*epoch.values(), *label.values()] for epoch in outcome["history"]),
+        ),
     )
     remove(f"{storage}/{name}")  # a new start shall train again
     if outcome["resumed_after_epoch"]:
@@ -214,11 +216,3 @@ def _trainer(
         name=name,
         datasets=datasets,
     )
-
-
-def _dynamics_csv(history: list[dict[str, float]], label: dict[str, str]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*history[0], *label], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({**epoch, **label} for epoch in history)
-    return text.getvalue().encode()

@@ -1,6 +1,3 @@
-import csv
-import io
-
 import numpy as np
 import pytest
 import torch
@@ -14,7 +11,6 @@ from pipeline.evaluation import (
     energies_of,
     evaluate,
     ood_metrics,
-    predictions_csv,
 )
 
 # Few distinct values, so that ties are common.
@@ -103,10 +99,3 @@ def test_evaluate_names_what_reports_are_read_by():
     keys = {"auroc", "aupr", "fpr95", "ood_mean_energy", "peak_gpu_memory_eval_gb"}
     assert keys <= results.keys()
     assert len(results["auroc_ci95"]) == 2
-
-
-def test_predictions_are_one_line_a_molecule():
-    content = predictions_csv({"id": ["a", "b"], "smiles": ["C,C", "N"], "energy": [0.5, -1.0]})
-    rows = list(csv.DictReader(io.StringIO(content.decode())))
-    assert [row["smiles"] for row in rows] == ["C,C", "N"]
-    assert [float(row["energy"]) for row in rows] == [0.5, -1.0]

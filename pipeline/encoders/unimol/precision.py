@@ -19,3 +19,9 @@ def default_precision(device: str) -> str:
         old = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] < 8
         return "fp16" if old else "bf16"
     return "bf16" if multiplies_natively(torch.bfloat16) else "fp32"
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Matrix products of plain torch modules in a precision; float32 leaves them as they are."""
+    lower = dtype != torch.float32
+    return torch.autocast(device.type, dtype if lower else None, enabled=lower)
