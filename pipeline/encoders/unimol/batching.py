@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,6 +35,17 @@ class Budget:
     tokens: int
     pairs: int
     enough_tokens: int
+
+    def halved(self, molecules: int, longest: int) -> Budget:
+        """Half of a batch that did not fit, which may be far below a budget that never bound.
+
+        The number of molecules stays: a few long ones say nothing of how many short ones fit.
+        """
+        return replace(
+            self,
+            tokens=min(self.tokens, molecules * longest // 2),
+            pairs=min(self.pairs, molecules * longest**2 // 2),
+        )
 
 
 def budget_for(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -291,13 +290,7 @@ class UniMolEncoder:
                 f"{self.device} has no room for one molecule of {longest} tokens; free memory on "
                 "it, or use another --device"
             )
-        # Of what was tried, which may be far below a budget that never bound. The number of
-        # molecules stays: a few long ones say nothing of how many short ones fit.
-        self.budget = replace(
-            self.budget,
-            tokens=min(self.budget.tokens, molecules * longest // 2),
-            pairs=min(self.budget.pairs, molecules * longest**2 // 2),
-        )
+        self.budget = self.budget.halved(molecules, longest)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         log.warning(
