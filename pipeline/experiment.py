@@ -27,7 +27,7 @@ from pipeline.finetune_run import (
     choose_trunk,
     prepare_finetuning,
 )
-from pipeline.formats import check_source
+from pipeline.formats import data_files
 from pipeline.sources import Molecules, read_molecules, with_ids
 from pipeline.splits import ROLES, assign_roles
 from pipeline.store import parquet_bytes, write_atomically
@@ -122,7 +122,7 @@ def check_inputs(settings: EncodeSettings | TrainSettings | TuneSettings) -> Non
 
 def check_files(settings: SourceSettings) -> None:
     """The part of `check_inputs` that is about the data file and the folders."""
-    check_source(settings)
+    data_files(settings.data_file)
     for flag in ("cache_root", "output_dir"):
         folder = getattr(settings, flag, None)
         if folder is None:

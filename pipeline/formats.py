@@ -1,12 +1,13 @@
-"""Reading data files row by row as written: DrugOOD JSON, CSV, Parquet and SMILES files."""
+"""Reading data files piece by piece as written: DrugOOD JSON, CSV, Parquet and SMILES files."""
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 import numpy as np
@@ -17,79 +18,96 @@ import pyarrow.parquet as pq
 
 from pipeline.config import SourceSettings
 from pipeline.errors import InputError
+from pipeline.raw_rows import RAW, DataFile, from_table, raw_rows, require_columns, wanted_columns
 
 SPLITS = ("train", "iid_val", "iid_test", "ood_val", "ood_test")
-RAW = pa.schema(
-    [
-        ("id", pa.string()),
-        ("smiles", pa.string()),
-        ("split", pa.string()),
-        ("label", pa.float64()),
-        ("domain", pa.string()),
-        ("stage", pa.string()),
-        ("reason", pa.string()),
+CSV_BLOCK_BYTES = 1 << 24  # read at once; no line may be longer
+PIECE_ROWS = 65_536
+
+
+def data_files(name: str) -> list[DataFile]:
+    """The file that --data_file names, or the data files of that folder in order of name.
+
+    Raises
+    ------
+    InputError
+        If nothing is there, or its format is unknown.
+    """
+    fs, path = _open_filesystem(name)
+    known = _format_of(name)
+    if not fs.isdir(path):
+        if known is None:
+            raise InputError(
+                f"{name}: unknown format; a data file ends in {', '.join(FORMATS)} (or one of "
+                "these with .gz), or is a folder of such files"
+            )
+        return [DataFile(name, known, _stem(path))]
+    files = sorted(f for f in fs.ls(path, detail=False) if _format_of(f) and not fs.isdir(f))
+    if not files:
+        raise InputError(f"{name}: no file in this folder ends in {', '.join(FORMATS)}")
+    folder = PurePosixPath(path).name
+    return [
+        DataFile(fs.unstrip_protocol(f), _format_of(f), f"{folder}/{PurePosixPath(f).name}")
+        for f in files
     ]
-)
-
-
-def check_source(settings: SourceSettings) -> None:
-    """Tell at once that a data file is missing or of an unknown format, as InputError."""
-    _open_filesystem(settings.data_file)
-    _reader_for(settings.data_file)
 
 
 def read_rows(settings: SourceSettings) -> pa.Table:
-    """The rows of a data file as written, in the schema RAW; errors as `read_molecules`."""
-    name = settings.data_file
-    reader = _reader_for(name)
-    fs, path = _open_filesystem(name)
-    try:
-        rows = reader(fs, path, settings)
-    except (
-        pa.ArrowException,
-        OSError,
-        EOFError,
-        KeyError,
-        UnicodeDecodeError,
-        zlib.error,
-    ) as error:
-        raise InputError(f"{name}: cannot be read: {str(error).splitlines()[0]}") from None
+    """The rows of all data files as written, in the schema RAW; errors as `read_molecules`."""
+    files = data_files(settings.data_file)
+    pieces = [piece for file in files for piece in stream_rows(file, settings, PIECE_ROWS)]
+    rows = pa.concat_tables([RAW.empty_table(), *pieces])
     _check_ids(rows, settings)
-    unknown = set(pc.unique(rows["split"]).to_pylist()) - {*SPLITS, None}
-    if unknown:
-        raise InputError(
-            f"{name}: unknown split {sorted(unknown)[0]!r}; splits are {', '.join(SPLITS)}"
-        )
     return rows
 
 
-def _read_drugood(fs: fsspec.AbstractFileSystem, path: str, settings: SourceSettings) -> pa.Table:
-    with fs.open(path, "rb", compression="infer") as file:
+def stream_rows(file: DataFile, settings: SourceSettings, most: int) -> Iterator[pa.Table]:
+    """A file's rows as written, in the schema RAW: tables of `most` rows, the last of the rest.
+
+    Rows keep their order and their number, which is in their id if no column is; only the
+    malformed rows of a CSV file come last.
+
+    Raises
+    ------
+    InputError
+        If the file is unreadable, lacks a column, or names an unknown split.
+    """
+    with _told(file.uri):
+        left = RAW.empty_table()
+        for piece in FORMATS[file.format](file, settings):
+            _check_splits(piece, file.uri)
+            left = pa.concat_tables([left, piece])
+            while left.num_rows >= most:
+                yield left.slice(0, most)
+                left = left.slice(most)
+        if left.num_rows:
+            yield left
+
+
+def _read_drugood(file: DataFile, settings: SourceSettings) -> Iterator[pa.Table]:
+    with fsspec.open(file.uri, "rb", compression="infer") as opened:
         try:
-            content = json.load(file)
+            content = json.load(opened)
         except json.JSONDecodeError as error:
-            raise InputError(f"{settings.data_file}: not valid JSON: {error}") from None
+            raise InputError(f"{file.uri}: not valid JSON: {error}") from None
     splits = content.get("split") if isinstance(content, dict) else None
     if not isinstance(splits, dict):
-        raise InputError(f"{settings.data_file}: no 'split' object; expected DrugOOD's format")
+        raise InputError(f"{file.uri}: no 'split' object; expected DrugOOD's format")
     columns: dict[str, list] = {name: [] for name in RAW.names}
-    stem = _stem(path)
     for split, items in splits.items():
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise InputError(f"{settings.data_file}: split {split!r} is not a list of objects")
-        columns["id"] += [f"{stem}:{split}:{i}" for i in range(len(items))]
+            raise InputError(f"{file.uri}: split {split!r} is not a list of objects")
+        columns["id"] += [f"{file.stem}:{split}:{i}" for i in range(len(items))]
         columns["split"] += [split] * len(items)
         columns["smiles"] += [_text(item.get(settings.smiles_column)) for item in items]
         columns["label"] += [_number(item.get("cls_label")) for item in items]
         columns["domain"] += [_text(item.get("domain_id")) for item in items]
     if columns["smiles"] and not any(columns["smiles"]):
-        raise InputError(
-            f"{settings.data_file}: no item has {settings.smiles_column!r}; set --smiles_column"
-        )
-    return _raw(columns)
+        raise InputError(f"{file.uri}: no item has {settings.smiles_column!r}; set --smiles_column")
+    yield raw_rows(columns)
 
 
-def _read_csv(fs: fsspec.AbstractFileSystem, path: str, settings: SourceSettings) -> pa.Table:
+def _read_csv(file: DataFile, settings: SourceSettings) -> Iterator[pa.Table]:
     malformed: list[tuple[int, str, str]] = []
 
     def keep_malformed(row: pyarrow.csv.InvalidRow) -> str:
@@ -97,53 +115,78 @@ def _read_csv(fs: fsspec.AbstractFileSystem, path: str, settings: SourceSettings
         malformed.append((row.number, row.text, reason))
         return "skip"
 
-    with fs.open(path, "rb", compression="infer") as file:
-        if not file.read(1):
-            raise InputError(f"{settings.data_file}: the file is empty")
-        file.seek(0)
-        text_columns = (settings.smiles_column, settings.id_column, settings.domain_column)
-        table = pyarrow.csv.read_csv(
-            file,
-            read_options=pyarrow.csv.ReadOptions(use_threads=False),
+    def blocks(opened: IO[bytes], **convert: Any) -> pyarrow.csv.CSVStreamingReader:
+        malformed.clear()
+        return pyarrow.csv.open_csv(
+            opened,
+            read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES),
             parse_options=pyarrow.csv.ParseOptions(
-                delimiter="\t" if ".tsv" in PurePosixPath(path).suffixes else ",",
+                delimiter="\t" if file.format == ".tsv" else ",",
                 invalid_row_handler=keep_malformed,
             ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types={name: pa.string() for name in text_columns if name}
-            ),
+            convert_options=pyarrow.csv.ConvertOptions(**convert),
         )
-    # pyarrow counts rows from 1 with the header as row 1; ours start at 0 below the header.
-    skipped = [number - 2 for number, _, _ in malformed]
-    positions = np.setdiff1d(np.arange(table.num_rows + len(skipped)), skipped)
-    rows = _from_table(table, settings, positions)
-    bad = {
-        "id": [f"{_stem(path)}:{number}" for number in skipped],
-        "smiles": [text for _, text, _ in malformed],
-        "stage": ["read"] * len(malformed),
-        "reason": [reason for _, _, reason in malformed],
-    }
-    return pa.concat_tables([rows, _raw(bad)])
+
+    with fsspec.open(file.uri, "rb", compression="infer") as opened:
+        if not opened.read(1):
+            raise InputError(f"{file.uri}: the file is empty")
+        opened.seek(0)
+        require_columns(settings, file, blocks(opened).schema.names)
+    # Types guessed from the first block need not fit the others, and SMILES need not be UTF-8.
+    columns = [name for name in wanted_columns(settings).values() if name]
+    types = {name: pa.string() for name in columns} | {settings.smiles_column: pa.binary()}
+    start = 0
+    with fsspec.open(file.uri, "rb", compression="infer") as opened:
+        for block in blocks(opened, include_columns=columns, column_types=types):
+            # pyarrow counts rows from 1 with the header as row 1; ours start at 0 below it. It
+            # reads ahead: malformed rows of the next block may be here already.
+            skipped = [number - 2 for number, _, _ in malformed]
+            positions = np.arange(start, start + block.num_rows + len(skipped))
+            positions = np.setdiff1d(positions, skipped)[: block.num_rows]
+            yield from_table(pa.table(block), settings, file, positions)
+            start = int(positions[-1]) + 1 if len(positions) else start
+    if malformed:
+        yield raw_rows(
+            {
+                "id": [f"{file.stem}:{number - 2}" for number, _, _ in malformed],
+                "smiles": [text for _, text, _ in malformed],
+                "stage": ["read"] * len(malformed),
+                "reason": [reason for _, _, reason in malformed],
+            }
+        )
 
 
-def _read_parquet(fs: fsspec.AbstractFileSystem, path: str, settings: SourceSettings) -> pa.Table:
-    table = pq.read_table(path, filesystem=fs)
-    return _from_table(table, settings, np.arange(table.num_rows))
+def _read_parquet(file: DataFile, settings: SourceSettings) -> Iterator[pa.Table]:
+    start = 0
+    columns = [name for name in wanted_columns(settings).values() if name]
+    with fsspec.open(file.uri, "rb") as opened:
+        reader = pq.ParquetFile(opened)
+        require_columns(settings, file, reader.schema_arrow.names)
+        for batch in reader.iter_batches(PIECE_ROWS, columns=columns):
+            positions = np.arange(start, start + batch.num_rows)
+            yield from_table(pa.table(batch), settings, file, positions)
+            start += batch.num_rows
 
 
-def _read_smi(fs: fsspec.AbstractFileSystem, path: str, settings: SourceSettings) -> pa.Table:
-    with fs.open(path, "rb", compression="infer") as file:
-        lines = file.read().decode("utf-8", errors="replace").splitlines()
-    fields = [line.split(maxsplit=1) for line in lines]
-    return _raw(
-        {
-            "id": [f"{_stem(path)}:{i}" for i in range(len(lines))],
-            "smiles": [field[0] if field else "" for field in fields],
-        }
-    )
+def _read_smi(file: DataFile, settings: SourceSettings) -> Iterator[pa.Table]:
+    with fsspec.open(file.uri, "rb", compression="infer") as opened:
+        texts: list[str] = []
+        start = 0
+        for line in opened:
+            fields = line.decode("utf-8", errors="replace").split(maxsplit=1)
+            texts.append(fields[0] if fields else "")
+            if len(texts) == PIECE_ROWS:
+                yield _lines(file, texts, start)
+                start, texts = start + len(texts), []
+        yield _lines(file, texts, start)
 
 
-FORMATS: dict[str, Callable[..., pa.Table]] = {
+def _lines(file: DataFile, texts: list[str], start: int) -> pa.Table:
+    ids = [f"{file.stem}:{start + i}" for i in range(len(texts))]
+    return raw_rows({"id": ids, "smiles": texts})
+
+
+FORMATS: dict[str, Callable[[DataFile, SourceSettings], Iterator[pa.Table]]] = {
     ".json": _read_drugood,
     ".csv": _read_csv,
     ".tsv": _read_csv,
@@ -152,17 +195,19 @@ FORMATS: dict[str, Callable[..., pa.Table]] = {
 }
 
 
-def _reader_for(name: str) -> Callable[..., pa.Table]:
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Turn what a damaged file raises into one line."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, EOFError, KeyError, UnicodeDecodeError, zlib.error) as e:
+        reason = (str(e).splitlines() or [type(e).__name__])[0]
+        raise InputError(f"{name}: cannot be read: {reason}") from None
+
+
+def _format_of(name: str) -> str | None:
     suffixes = [s for s in PurePosixPath(name).suffixes if s != ".gz"]
-    if suffixes and suffixes[-1] in FORMATS:
-        return FORMATS[suffixes[-1]]
-    fs, path = _open_filesystem(name)
-    if fs.isdir(path):
-        return _read_parquet
-    raise InputError(
-        f"{name}: unknown format; a data file ends in {', '.join(FORMATS)} (or one of these "
-        "with .gz), or is a folder of Parquet files"
-    )
+    return suffixes[-1] if suffixes and suffixes[-1] in FORMATS else None
 
 
 def _open_filesystem(name: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -175,52 +220,12 @@ def _open_filesystem(name: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return fs, path
 
 
-def _from_table(table: pa.Table, settings: SourceSettings, positions: np.ndarray) -> pa.Table:
-    wanted = {
-        "smiles": settings.smiles_column,
-        "id": settings.id_column,
-        "label": settings.label_column,
-        "domain": settings.domain_column,
-        "split": settings.split_column,
-    }
-    columns: dict[str, Any] = {}
-    for name, column in wanted.items():
-        if column is None:
-            continue
-        if column not in table.column_names:
-            raise InputError(
-                f"{settings.data_file}: no column {column!r}; it has "
-                f"{', '.join(table.column_names)}. Set --{name}_column"
-            )
-        if table.column_names.count(column) > 1:
-            raise InputError(
-                f"{settings.data_file}: column {column!r} occurs "
-                f"{table.column_names.count(column)} times; rename all but one"
-            )
-        try:
-            values = table[column].cast(RAW.field(name).type)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise InputError(f"{settings.data_file}: column {column!r}: {error}") from None
-        if name in ("id", "domain", "split"):  # an empty cell of a CSV file is no name
-            values = pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
-        columns[name] = values
-    if "id" not in columns:
-        stem = _stem(settings.data_file)
-        columns["id"] = [f"{stem}:{position}" for position in positions]
-    return _raw(columns)
-
-
-def _raw(columns: dict[str, Any]) -> pa.Table:
-    rows = len(columns["id"])
-    arrays = []
-    for field in RAW:
-        values = columns.get(field.name)
-        if values is None or len(values) == 0:
-            arrays.append(pa.nulls(rows, field.type))
-        else:
-            chunked = isinstance(values, (pa.ChunkedArray, pa.Array))
-            arrays.append(values if chunked else pa.array(values, field.type))
-    return pa.table(arrays, schema=RAW)
+def _check_splits(rows: pa.Table, name: str) -> None:
+    unknown = set(pc.unique(rows["split"]).to_pylist()) - {*SPLITS, None}
+    if unknown:
+        raise InputError(
+            f"{name}: unknown split {sorted(unknown)[0]!r}; splits are {', '.join(SPLITS)}"
+        )
 
 
 def _check_ids(rows: pa.Table, settings: SourceSettings) -> None:

@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rdkit import Chem
 
+from pipeline import formats
 from pipeline.config import SourceSettings
 from pipeline.errors import InputError, RowRejected
-from pipeline.formats import SPLITS, read_rows
+from pipeline.formats import SPLITS, data_files, read_rows, stream_rows
 from pipeline.molecules import canonicalize, molecule_key
 from pipeline.sources import first_of_each, read_molecules, with_ids
 
@@ -134,7 +135,6 @@ BAD_FILES = {
     "JSON without splits": ("d.json", '{"train": []}', "no 'split' object"),
     "JSON split of strings": ("d.json", '{"split": {"train": ["C"]}}', "not a list of objects"),
     "JSON with an unknown split": ("d.json", '{"split": {"dev": [{"smiles": "C"}]}}', "'dev'"),
-    "not UTF-8": ("d.csv", b"smiles\n\xff\xfe\n", "cannot be read"),
     "not Parquet": ("d.parquet", "smiles\nC\n" * 10, "cannot be read"),
     "two columns of one name": ("d.csv", "smiles,smiles\nC,CC\n", "'smiles'"),
 }
@@ -201,6 +201,63 @@ def test_broken_gzip_is_an_input_error(tmp_path, name, damage):
 def test_a_file_without_rows_is_an_input_error(tmp_path, name, content):
     with pytest.raises(InputError, match="no rows"):
         read(save(tmp_path / name, content))
+
+
+def test_types_of_later_rows_may_differ_from_those_of_the_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "CSV_BLOCK_BYTES", 64)
+    lines = [f"C,{i},{i}" for i in range(50)] + ["C,0.5,text", "C,,", "C,True,1", "C,nan,1"]
+    found = rows(save(tmp_path / "d.csv", "\n".join(["smiles,y,z", *lines])), label_column="y")
+    assert found["label"].to_pylist() == [*range(50), 0.5, None, 1, None]
+
+
+def test_smiles_that_are_not_utf8_cost_their_row_alone(ray_session, tmp_path):
+    source = read(save(tmp_path / "d.csv", b"smiles,y\nC,1\n\xff\xfe,2\nCC,3\n"))
+    assert source.molecules["id"].to_pylist() == ["d:0", "d:2"]
+    assert source.rejected["id"].to_pylist() == ["d:1"]
+    with pytest.raises(InputError, match="UTF8"):
+        rows(save(tmp_path / "ids.csv", b"smiles,code\nC,\xff\xfe\n"), id_column="code")
+
+
+@pytest.mark.parametrize("most", [1, 7, 100, 10**6])
+def test_pieces_of_a_file_are_its_rows_with_their_numbers(tmp_path, monkeypatch, most):
+    """Blocks of a few lines each, so that pyarrow reads malformed rows ahead."""
+    monkeypatch.setattr(formats, "CSV_BLOCK_BYTES", 128)
+    monkeypatch.setattr(formats, "PIECE_ROWS", 9)
+    malformed = {3, 10, 11, 57, 119}
+    lines = [f"{'C' * (i + 1)},{i}" + ",x" * (i in malformed) for i in range(120)]
+    smiles = ["C" * (i + 1) for i in range(120)]
+    table = pa.table({"smiles": smiles})
+    pq.write_table(table, tmp_path / "d.parquet", row_group_size=50)
+    for path in (
+        save(tmp_path / "d.csv", "\n".join(["smiles,y", *lines])),
+        save(tmp_path / "d.smi", "\n".join(smiles)),
+        tmp_path / "d.parquet",
+    ):
+        settings = SourceSettings(data_file=str(path))
+        [file] = data_files(str(path))
+        pieces = list(stream_rows(file, settings, most))
+        assert all(piece.num_rows == most for piece in pieces[:-1])
+        found = pa.concat_tables(pieces).to_pylist()
+        assert sorted(row["id"] for row in found) == sorted(f"d:{i}" for i in range(120))
+        for row in found:
+            number = int(row["id"].removeprefix("d:"))
+            assert row["smiles"] == (lines[number] if row["reason"] else smiles[number])
+
+
+def test_a_folder_holds_files_of_any_format(tmp_path):
+    folder = tmp_path / "library"
+    folder.mkdir()
+    save(folder / "a.csv", "smiles\nC\nCC\n")
+    save(folder / "b.smi.gz", "CCC\n")
+    parquet(folder / "c.parquet", smiles=["CO"])
+    save(folder / "notes.txt", "no molecules")
+    found = rows(folder)
+    assert found["smiles"].to_pylist() == ["C", "CC", "CCC", "CO"]
+    ids = ["library/a.csv:0", "library/a.csv:1", "library/b.smi.gz:0", "library/c.parquet:0"]
+    assert found["id"].to_pylist() == ids
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no file in this folder ends in"):
+        rows(tmp_path / "empty")
 
 
 def test_malformed_csv_rows_are_rejected_and_the_others_keep_their_numbers(ray_session, tmp_path):
