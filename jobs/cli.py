@@ -61,7 +61,9 @@ def main(
     try:
         work(parse(settings_class, job, sys.argv[1:] if argv is None else argv))
     except InputError as error:
-        print(f"jobs.{job}: error: {error}", file=sys.stderr)
+        # One that a Ray worker raised has the message in its cause, and Ray's advice below it.
+        message = str(getattr(error, "cause", error)).splitlines()[0]
+        print(f"jobs.{job}: error: {message}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print(

@@ -40,8 +40,9 @@ class Checkpoint:
     head : in evaluation mode, on the CPU.
     encoder : identity of the encoder that made the features, and `features_key`, its hash.
     settings : all settings of the training run.
-    molecules : `id`, `key`, `role` of every molecule that training and validation saw.
+    molecules : `id`, `key`, `smiles`, `role` of every molecule that training and validation saw.
     finetuned : whether the encoder was finetuned; `read_finetuned` reads what came of it.
+    head_sha256 : of the head's file.
     """
 
     head: EnergyHead
@@ -50,6 +51,7 @@ class Checkpoint:
     settings: dict[str, Any]
     molecules: pa.Table
     finetuned: bool
+    head_sha256: str
 
 
 def save_checkpoint(
@@ -81,13 +83,13 @@ def load_checkpoint(folder: str) -> Checkpoint:
     folder = folder.rstrip("/")
     with _told("checkpoint", folder):
         config = _config(folder)
-        state = safetensors.torch.load(_read(folder, MODEL))
+        content = _read(folder, MODEL)
         molecules = pq.read_table(BytesIO(_read(folder, MOLECULES)))
         head = EnergyHead(**config["head"])
-        head.load_state_dict(state)
+        head.load_state_dict(safetensors.torch.load(content))
         return Checkpoint(
             head.eval(), config["encoder"], config["features_key"], config["settings"], molecules,
-            "finetuned" in config,
+            "finetuned" in config, hashlib.sha256(content).hexdigest(),
         )  # fmt: skip
 
 

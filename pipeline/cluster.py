@@ -53,7 +53,7 @@ def start_ray() -> None:
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", TRAIN_POLL_SECONDS)
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # C++ notes that no user can act on
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised as well
     if not ray.is_initialized():
         if "RAY_ADDRESS" not in os.environ:  # nobody reclaims this machine as they do spot nodes
             os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")

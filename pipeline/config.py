@@ -9,18 +9,24 @@ from pipeline.settings import Settings, bounded
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceSettings(Settings):
+class LibrarySettings(Settings):
     """Where molecules come from."""
 
     data_file: str
-    """DrugOOD JSON (.json, .json.gz), CSV (.csv, .csv.gz), Parquet (file or folder) or SMILES
-    file (.smi, .smi.gz); a local path or any fsspec URI."""
+    """DrugOOD JSON (.json), CSV or TSV (.csv, .tsv), SMILES file (.smi), each also with .gz;
+    Parquet (.parquet); or a folder of such files. A local path or any fsspec URI."""
     dataset: str | None = None
     """Name for reports; default: the data file's name."""
     smiles_column: str = "smiles"
     """Column of a table that holds the SMILES."""
     id_column: str | None = None
     """Column with unique ids; default: file name and row number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSettings(LibrarySettings):
+    """Where molecules with labels or splits come from."""
+
     label_column: str | None = None
     """Column with a numeric label, carried along."""
     domain_column: str | None = None

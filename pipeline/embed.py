@@ -1,4 +1,4 @@
-"""Molecules to stored conformers: the flow's first stage, also by itself; what is left to do."""
+"""Molecules to stored conformers: the flow's first stage, also by itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray.data
 
 from pipeline import telemetry
@@ -16,8 +15,9 @@ from pipeline.cluster import GPU_BATCH, EncoderPool, cluster_cores, encoder_pool
 from pipeline.config import EncoderSettings
 from pipeline.conformers import NVMOLKIT
 from pipeline.encode_steps import MakeConformersOnGpu, make_conformers
+from pipeline.lookup import keys_of, refused, unique, without
 from pipeline.store import KeyedTable, new_run_stamp
-from pipeline.tables import REJECTIONS, TO_EMBED, Tables
+from pipeline.tables import REJECTIONS, Tables
 
 log = logging.getLogger(__name__)
 
@@ -116,40 +116,6 @@ def with_conformers(
         num_gpus=pool.gpus,
         compute=ray.data.ActorPoolStrategy(size=pool.actors),
     )
-
-
-def unique(molecules: pa.Table) -> pa.Table:
-    """One row a key, in the order of keys: hashes, so large and small molecules mix."""
-    table = molecules.select(TO_EMBED.names).combine_chunks()
-    return table.take(np.unique(keys_of(table), return_index=True)[1])
-
-
-def refused(wanted: pa.Table, tables: Tables, settings: EncoderSettings) -> pa.Table:
-    """Rejections of molecules wanted now that earlier runs kept."""
-    found_so_far = REJECTIONS.empty_table()
-    if settings.force_recompute_cache or settings.retry_rejected:
-        return found_so_far
-    for table in (tables.conformer_rejections, tables.feature_rejections):
-        if table is not None:
-            index, keys = table.index(), keys_of(without(wanted, found_so_far))
-            here = keys[index.find(keys) >= 0].astype(str)
-            if table is tables.conformer_rejections and len(here):
-                # A later run may have made what an earlier one gave up.
-                here = here[tables.conformers.index().find(here) < 0]
-            if len(here):
-                found = table.read(here, index).select(REJECTIONS.names)
-                found_so_far = pa.concat_tables([found_so_far, found])
-    return found_so_far
-
-
-def without(table: pa.Table, others: pa.Table) -> pa.Table:
-    """The rows whose key others do not have."""
-    return table.filter(pc.invert(pc.is_in(table["key"], others["key"].combine_chunks())))
-
-
-def keys_of(table: pa.Table) -> np.ndarray:
-    """The keys (n,) as an index wants them."""
-    return np.array(table["key"].to_pylist(), dtype="S32")
 
 
 def blocks(table: pa.Table) -> list[pa.Table]:

@@ -20,10 +20,20 @@ import ray.data
 from pipeline import telemetry
 from pipeline.cluster import EncoderPool, encoder_pool, settled
 from pipeline.config import EncoderSettings
-from pipeline.embed import ON_A_CORE, blocks, keys_of, refused, unique, with_conformers, without
+from pipeline.embed import ON_A_CORE, blocks, with_conformers
 from pipeline.encode_steps import (
     EncodeBatch,
     read_conformers,
+)
+from pipeline.lookup import (
+    Pending,
+    keys_of,
+    known,
+    made_by_encoders,
+    pending_of,
+    refused,
+    unique,
+    without,
 )
 from pipeline.store import Index, KeyedTable, new_run_stamp
 from pipeline.tables import OUTCOMES, REJECTIONS, Tables
@@ -67,19 +77,6 @@ class EncodeResult:
     def label(self) -> dict[str, str]:
         """Which encoder and weights made the features, for every result file."""
         return {name: self.identity[name] for name in ("encoder", "weights")}
-
-
-@dataclass(frozen=True)
-class Pending:
-    """Work left: what to embed, and the places of conformers that the store has."""
-
-    unmade: pa.Table
-    stored: pa.Table
-
-    @property
-    def rows(self) -> int:
-        """Molecules to encode."""
-        return self.unmade.num_rows + self.stored.num_rows
 
 
 def encoding_graph(
@@ -139,18 +136,18 @@ def encode(
     for table in tables:
         table.create()
     wanted = unique(molecules)
-    known = _known(wanted, tables, settings)
-    rejected_before = refused(without(wanted, known), tables, settings)
-    todo = without(without(wanted, known), rejected_before)
+    found = known(wanted, tables, settings)
+    rejected_before = refused(without(wanted, found), tables, settings)
+    todo = without(without(wanted, found), rejected_before)
     log.info(
         "%s features (weights: %s): %s molecules, %s in the store, %s to encode",
         settings.foundation_model, tables.identity["weights"], f"{wanted.num_rows:,}",
-        f"{known.num_rows:,}", f"{todo.num_rows:,}",
+        f"{found.num_rows:,}", f"{todo.num_rows:,}",
     )  # fmt: skip
     progress = telemetry.Progress(f"{settings.foundation_model} features", todo.num_rows)
     outcomes = [OUTCOMES.empty_table()]
     if todo.num_rows:
-        pending = _pending(todo, tables, settings)
+        pending = pending_of(todo, tables, settings)
         graph = encoding_graph(pending, tables, settings, new_run_stamp())
         for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
             outcomes.append(batch)
@@ -158,12 +155,12 @@ def encode(
     outcome = pa.concat_tables(outcomes)
     rejected_now = outcome.filter(outcome["reason"].is_valid()).select(REJECTIONS.names)
     rejected = pa.concat_tables([rejected_before, rejected_now])
-    for table in _made_by_encoders(tables):
+    for table in made_by_encoders(tables):
         _check_nothing_lost(wanted, table.index(), rejected)
     return EncodeResult(
         features=tables.features,
         rejected=rejected,
-        known=known.num_rows,
+        known=found.num_rows,
         encoded=outcome.num_rows - rejected_now.num_rows,
         seconds=progress.seconds if todo.num_rows else 0.0,
         rate=progress.rate if todo.num_rows else 0.0,
@@ -176,10 +173,6 @@ def encode(
     )
 
 
-def _made_by_encoders(tables: Tables) -> list[KeyedTable]:
-    return [tables.features, *([] if tables.trunk is None else [tables.trunk])]
-
-
 def _tuned_pool(tables: Tables, settings: EncoderSettings) -> EncoderPool:
     """The actors to start, with the batch sizes that jobs.tune found, if it ran."""
     pool = encoder_pool(settings)
@@ -189,25 +182,6 @@ def _tuned_pool(tables: Tables, settings: EncoderSettings) -> EncoderPool:
     size = settings.encoding_batch_size or found.encoding_batch_size
     log.info("batches as jobs.tune chose: %s molecules, %s tokens", size, found.tokens)
     return pool._replace(batch_size=size, budget=budget_of(found.tokens, size))
-
-
-def _known(wanted: pa.Table, tables: Tables, settings: EncoderSettings) -> pa.Table:
-    """Molecules that the store has all of; none where it must be made anew."""
-    if settings.force_recompute_cache:
-        return wanted.slice(0, 0)
-    keys = keys_of(wanted)
-    found = [table.index().find(keys) >= 0 for table in _made_by_encoders(tables)]
-    return wanted.filter(pa.array(np.logical_and.reduce(found)))
-
-
-def _pending(todo: pa.Table, tables: Tables, settings: EncoderSettings) -> Pending:
-    """Tell molecules to embed from those whose conformer is in the store."""
-    if tables.conformers is None or settings.force_recompute_cache:
-        return Pending(todo, todo.slice(0, 0))
-    index = tables.conformers.index()
-    have = index.find(keys_of(todo)) >= 0
-    places = tables.conformers.places(todo["key"].filter(pa.array(have)).to_pylist(), index)
-    return Pending(todo.filter(pa.array(~have)), places)
 
 
 def _check_nothing_lost(wanted: pa.Table, features: Index, rejected: pa.Table) -> None:

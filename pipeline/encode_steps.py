@@ -122,6 +122,10 @@ class EncodeBatch:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Encode a batch; a row keeps its rejection, or gets one from this step."""
+        return self.encode(batch)[0]
+
+    def encode(self, batch: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """The outcomes of a batch (OUTCOMES), and the features that it has now."""
         rows = _rows(batch)
         ready, prepared = [], []
         for row in rows:
@@ -132,7 +136,7 @@ class EncodeBatch:
                 ready.append(row)
             except RowRejected as rejection:
                 row |= {"stage": "encode", "reason": str(rejection)}
-        finite = self._encode([row["key"] for row in ready], prepared)
+        finite, features = self._encode([row["key"] for row in ready], prepared)
         for row, fine in zip(ready, finite):
             if not fine:
                 row |= {"stage": "encode", "reason": "the encoder's features are not finite"}
@@ -141,8 +145,8 @@ class EncodeBatch:
         measured = {
             "gpu_gb": telemetry.peak_gpu_memory_gb(),
             "resident_gb": telemetry.peak_resident_memory_gb(),
-            "tokens": tokens / len(rows),
-            "padding": padding / len(rows),
+            "tokens": tokens / max(1, len(rows)),
+            "padding": padding / max(1, len(rows)),
         }
         outcome = pa.Table.from_pylist(
             [{name: row.get(name) for name in REJECTIONS.names} | measured for row in rows],
@@ -152,10 +156,10 @@ class EncodeBatch:
         self.tables.feature_rejections.write(
             outcome.filter(mine).select(REJECTIONS.names), self.run
         )
-        return outcome
+        return outcome, features
 
-    def _encode(self, keys: list[str], prepared: list[Any]) -> np.ndarray:
-        """Encode and keep what is finite; whether each is."""
+    def _encode(self, keys: list[str], prepared: list[Any]) -> tuple[np.ndarray, pa.Table]:
+        """Encode and keep what is finite; whether each is, and the features that are."""
         if self.tables.trunk is None:
             features = self.encoder.encode_prepared(prepared)
             finite = np.isfinite(features).all(axis=1)
@@ -168,7 +172,9 @@ class EncodeBatch:
             kept = np.flatnonzero(finite)
             rows = trunk_table([keys[i] for i in kept], [trunk[i] for i in kept])
             self.tables.trunk.write(rows, self.run)
-        new = finite if self.have is None else finite & (self.have.find(keys) < 0)
-        made = [key for key, is_new in zip(keys, new) if is_new]
-        self.tables.features.write(features_table(made, features[new]), self.run)
-        return finite
+        made = features_table([key for key, fine in zip(keys, finite) if fine], features[finite])
+        new = made
+        if self.have is not None:
+            new = made.filter(pa.array(self.have.find(made["key"].to_pylist()) < 0))
+        self.tables.features.write(new, self.run)
+        return finite, made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -13,20 +13,20 @@ import torch
 
 from pipeline import telemetry
 from pipeline.checkpoint import Checkpoint, json_bytes, load_checkpoint
+from pipeline.checkpoint_encoder import check_same_encoder, settings_of
 from pipeline.config import EvaluateSettings, TrainSettings
 from pipeline.errors import InputError
 from pipeline.evaluation import energies_of, evaluate
 from pipeline.experiment import check_inputs, encode_molecules, require_roles, write_rejected
 from pipeline.sources import read_molecules
 from pipeline.splits import assign_roles
-from pipeline.store import absolute, write_atomically
-from pipeline.tables import Tables
+from pipeline.store import write_atomically
 from pipeline.text import csv_bytes
 
 log = logging.getLogger(__name__)
 
 # Settings of an evaluation that, if given, replace the training run's.
-_OVERRIDES = ("smiles_column", "id_column", "split_column", "test_size", "weights")
+_OVERRIDES = ("smiles_column", "id_column", "split_column", "test_size")
 
 
 def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
     checkpoint = load_checkpoint(settings.checkpoint)
     data = _test_settings(checkpoint, settings)
     check_inputs(data)
-    _check_same_encoder(checkpoint, data)
+    check_same_encoder(checkpoint, data)
     source = read_molecules(data)
     tests = assign_roles(source.molecules, data, data.data_file, ("id_test", "ood_test"))
     overlap = _check_unseen(tests, checkpoint, settings, data.data_file)
@@ -100,46 +100,16 @@ def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
 
 def _test_settings(checkpoint: Checkpoint, settings: EvaluateSettings) -> TrainSettings:
     """The training run's settings, with what the evaluation changes."""
-    known = {f.name for f in fields(TrainSettings)}
-    trained = TrainSettings(**{k: v for k, v in checkpoint.settings.items() if k in known})
     changes = {name: getattr(settings, name) for name in _OVERRIDES}
-    changes = {name: value for name, value in changes.items() if value is not None}
-    if settings.test_data_file:
-        changes |= {"data_file": settings.test_data_file, "dataset": None}
-        changes |= {"label_column": None, "domain_column": None}  # a test set needs neither
-    if settings.test_size:
-        changes["debug_dataset_size"] = None
-    return replace(
-        trained,
-        cache_root=settings.cache_root,
-        force_recompute_cache=settings.force_recompute_cache,
-        retry_rejected=settings.retry_rejected,
-        output_dir=settings.output_dir,
-        device=settings.device,
-        allow_overlap=settings.allow_overlap or trained.allow_overlap,
-        finetuned=absolute(settings.checkpoint) if checkpoint.finetuned else trained.finetuned,
-        **changes,
-    )
-
-
-def _check_same_encoder(checkpoint: Checkpoint, data: TrainSettings) -> None:
-    now, then = dict(Tables.of(data).identity), dict(checkpoint.encoder)
-    structure_now, structure_then = now.pop("conformers", None), then.pop("conformers", None)
-    now.pop("weights"), then.pop("weights")  # a file's name; its SHA-256 is what counts
-    changed = sorted(k for k in now.keys() | then.keys() if now.get(k) != then.get(k))
-    if changed:
-        told = "; ".join(f"{k} was {then.get(k)!r}, is {now.get(k)!r}" for k in changed)
-        mend = (
-            "Pass --weights with the training run's file"
-            if "weights_sha256" in changed
-            else "Train again with jobs.train"
-        )
-        raise InputError(f"the head was trained on another encoder: {told}. {mend}")
-    if structure_now != structure_then:
-        log.warning(
-            "conformers are made otherwise than for training: %s, was %s",
-            structure_now, structure_then,
+    data = settings_of(checkpoint, settings, **changes)
+    if settings.test_data_file:  # a test set needs neither labels nor domains
+        data = replace(
+            data,
+            data_file=settings.test_data_file, dataset=None, label_column=None, domain_column=None,
         )  # fmt: skip
+    if settings.test_size:
+        data = replace(data, debug_dataset_size=None)
+    return replace(data, allow_overlap=settings.allow_overlap or data.allow_overlap)
 
 
 def _check_unseen(

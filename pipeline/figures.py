@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 
-import matplotlib.image
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from rdkit import Chem, rdBase
-from rdkit.Chem.Draw import rdMolDraw2D
 from sklearn.metrics import roc_curve
 
 from pipeline.comparison import Mover, movers, spread
 from pipeline.comparison_runs import ARMS, Run
 from pipeline.comparison_text import spread_text
-from pipeline.store import write_atomically
+from pipeline.drawings import MOLECULES_A_ROW, Cell, molecule_grid, save_figure
 
 # Okabe and Ito's colours, told apart with any colour vision; the arms and the classes have
 # colours of their own, so that one colour never means two things.
 ARM_COLORS = {"frozen": "#0072B2", "finetuned": "#D55E00"}
 CLASS_COLORS = {"ID": "#009E73", "OOD": "#CC79A7"}
 CLASS_LINES = {"ID": "-", "OOD": "--"}
-DPI = 150
 BINS = 40
-MOLECULES_A_ROW = 4
 MOVERS_SHOWN = 8
-ID_CHARACTERS = 30
 DYNAMICS = {
     "loss": "Training loss",
     "val_auroc": "Validation AUROC",
@@ -114,7 +107,7 @@ def roc_figure(runs: Sequence[Run], path: str) -> None:
         title="Finding OOD test molecules by energy",
     )
     axes.legend(loc="lower right", frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def energy_figure(runs: Sequence[Run], path: str) -> None:
@@ -130,7 +123,7 @@ def energy_figure(runs: Sequence[Run], path: str) -> None:
             xlabel="Energy (higher: more OOD)",
             title=f"{arm.capitalize()} encoder, {_seeds(len(chosen))}",
         )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def dynamics_figure(runs: Sequence[Run], path: str) -> None:
@@ -150,7 +143,7 @@ def dynamics_figure(runs: Sequence[Run], path: str) -> None:
                 )  # fmt: skip
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def drift_figure(cosines: Mapping[int, np.ndarray], is_ood: np.ndarray, path: str) -> None:
@@ -171,7 +164,7 @@ def drift_figure(cosines: Mapping[int, np.ndarray], is_ood: np.ndarray, path: st
         xlabel="Cosine of finetuned to frozen feature (1: unchanged)",
         title=f"Feature drift of test molecules, {_seeds(len(cosines))}",
     )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def movers_figure(gained: Sequence[Mover], lost: Sequence[Mover], path: str) -> None:
@@ -189,28 +182,15 @@ def movers_figure(gained: Sequence[Mover], lost: Sequence[Mover], path: str) -> 
     figure.supxlabel("%: percentile among all test energies, frozen → finetuned", fontsize=11)
     subfigures = figure.subfigures(len(parts), 1, height_ratios=rows, squeeze=False)[:, 0]
     for subfigure, (title, found), row_count in zip(subfigures, parts, rows):
-        _molecule_grid(subfigure, title, found, row_count)
-    _save(figure, path)
+        molecule_grid(subfigure, title, [_moved(mover) for mover in found], row_count)
+    save_figure(figure, path)
 
 
-def _molecule_grid(figure: SubFigure, title: str, found: Sequence[Mover], rows: int) -> None:
-    figure.suptitle(title, fontsize=12, fontweight="bold")
-    cells = figure.subplots(rows, MOLECULES_A_ROW, squeeze=False).ravel()
-    for axes in cells:
-        axes.set_axis_off()
-    for axes, mover in zip(cells, found):
-        picture = _structure(mover.smiles)
-        if picture is None:
-            axes.text(0.5, 0.5, "no structure:\nSMILES not readable", ha="center", va="center",
-                      color="0.4", transform=axes.transAxes)  # fmt: skip
-        else:
-            axes.imshow(picture)
-        kind = "OOD" if mover.is_ood else "ID"
-        axes.set_title(
-            f"{kind}  {100 * mover.before:.0f} % → {100 * mover.after:.0f} %", fontsize=11
-        )
-        axes.text(0.5, -0.02, _shortened(mover.id), ha="center", va="top", fontsize=8,
-                  color="0.3", transform=axes.transAxes, parse_math=False)  # fmt: skip
+def _moved(mover: Mover) -> Cell:
+    kind = "OOD" if mover.is_ood else "ID"
+    return Cell(
+        mover.smiles, f"{kind}  {100 * mover.before:.0f} % → {100 * mover.after:.0f} %", mover.id
+    )
 
 
 def pretraining_figure(history: Sequence[Mapping[str, float]], path: str) -> None:
@@ -232,26 +212,7 @@ def pretraining_figure(history: Sequence[Mapping[str, float]], path: str) -> Non
         axes.set_xlabel("Step")
         axes.set_ylim(bottom=0)
     figure.axes[0].legend(frameon=False)
-    _save(figure, path)
-
-
-def _structure(smiles: str) -> np.ndarray | None:
-    """A molecule's drawing (height, width, 3 or 4), or None if the SMILES cannot be drawn."""
-    with rdBase.BlockLogs():
-        molecule = Chem.MolFromSmiles(smiles)
-    if molecule is None:
-        return None
-    canvas = rdMolDraw2D.MolDraw2DCairo(480, 360)
-    rdMolDraw2D.PrepareAndDrawMolecule(canvas, molecule)
-    return matplotlib.image.imread(io.BytesIO(canvas.GetDrawingText()), format="png")
-
-
-def _shortened(text: str) -> str:
-    """A long id without its middle: data sets tell rows apart at the end, sources in front."""
-    if len(text) <= ID_CHARACTERS:
-        return text
-    head = (ID_CHARACTERS - 1) // 2
-    return f"{text[:head]}…{text[head + 1 - ID_CHARACTERS :]}"
+    save_figure(figure, path)
 
 
 def _histograms(axes: Axes, values: np.ndarray, is_ood: np.ndarray, edges: np.ndarray) -> None:
@@ -287,9 +248,3 @@ def _axes(axes: Axes) -> Axes:
     axes.grid(color="0.92", linewidth=0.8)
     axes.set_axisbelow(True)
     return axes
-
-
-def _save(figure: Figure, path: str) -> None:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=DPI)
-    write_atomically(path, content.getvalue())

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from pipeline.config import SourceSettings
+from pipeline.config import LibrarySettings
 from pipeline.errors import InputError
 from pipeline.raw_rows import RAW, DataFile, from_table, raw_rows, require_columns, wanted_columns
 
@@ -52,7 +52,7 @@ def data_files(name: str) -> list[DataFile]:
     ]
 
 
-def read_rows(settings: SourceSettings) -> pa.Table:
+def read_rows(settings: LibrarySettings) -> pa.Table:
     """The rows of all data files as written, in the schema RAW; errors as `read_molecules`."""
     files = data_files(settings.data_file)
     pieces = [piece for file in files for piece in stream_rows(file, settings, PIECE_ROWS)]
@@ -61,7 +61,7 @@ def read_rows(settings: SourceSettings) -> pa.Table:
     return rows
 
 
-def stream_rows(file: DataFile, settings: SourceSettings, most: int) -> Iterator[pa.Table]:
+def stream_rows(file: DataFile, settings: LibrarySettings, most: int) -> Iterator[pa.Table]:
     """A file's rows as written, in the schema RAW: tables of `most` rows, the last of the rest.
 
     Rows keep their order and their number, which is in their id if no column is; only the
@@ -84,7 +84,7 @@ def stream_rows(file: DataFile, settings: SourceSettings, most: int) -> Iterator
             yield left
 
 
-def _read_drugood(file: DataFile, settings: SourceSettings) -> Iterator[pa.Table]:
+def _read_drugood(file: DataFile, settings: LibrarySettings) -> Iterator[pa.Table]:
     with fsspec.open(file.uri, "rb", compression="infer") as opened:
         try:
             content = json.load(opened)
@@ -107,7 +107,7 @@ def _read_drugood(file: DataFile, settings: SourceSettings) -> Iterator[pa.Table
     yield raw_rows(columns)
 
 
-def _read_csv(file: DataFile, settings: SourceSettings) -> Iterator[pa.Table]:
+def _read_csv(file: DataFile, settings: LibrarySettings) -> Iterator[pa.Table]:
     malformed: list[tuple[int, str, str]] = []
 
     def keep_malformed(row: pyarrow.csv.InvalidRow) -> str:
@@ -156,7 +156,7 @@ def _read_csv(file: DataFile, settings: SourceSettings) -> Iterator[pa.Table]:
         )
 
 
-def _read_parquet(file: DataFile, settings: SourceSettings) -> Iterator[pa.Table]:
+def _read_parquet(file: DataFile, settings: LibrarySettings) -> Iterator[pa.Table]:
     start = 0
     columns = [name for name in wanted_columns(settings).values() if name]
     with fsspec.open(file.uri, "rb") as opened:
@@ -168,7 +168,7 @@ def _read_parquet(file: DataFile, settings: SourceSettings) -> Iterator[pa.Table
             start += batch.num_rows
 
 
-def _read_smi(file: DataFile, settings: SourceSettings) -> Iterator[pa.Table]:
+def _read_smi(file: DataFile, settings: LibrarySettings) -> Iterator[pa.Table]:
     with fsspec.open(file.uri, "rb", compression="infer") as opened:
         texts: list[str] = []
         start = 0
@@ -186,7 +186,7 @@ def _lines(file: DataFile, texts: list[str], start: int) -> pa.Table:
     return raw_rows({"id": ids, "smiles": texts})
 
 
-FORMATS: dict[str, Callable[[DataFile, SourceSettings], Iterator[pa.Table]]] = {
+FORMATS: dict[str, Callable[[DataFile, LibrarySettings], Iterator[pa.Table]]] = {
     ".json": _read_drugood,
     ".csv": _read_csv,
     ".tsv": _read_csv,
@@ -228,7 +228,7 @@ def _check_splits(rows: pa.Table, name: str) -> None:
         )
 
 
-def _check_ids(rows: pa.Table, settings: SourceSettings) -> None:
+def _check_ids(rows: pa.Table, settings: LibrarySettings) -> None:
     if settings.id_column is None:
         return
     where = f"{settings.data_file}: id column {settings.id_column!r}"

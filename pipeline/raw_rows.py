@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from pipeline.config import SourceSettings
+from pipeline.config import LibrarySettings
 from pipeline.errors import InputError
 
 RAW = pa.schema(
@@ -33,12 +33,12 @@ class DataFile(NamedTuple):
     stem: str
 
 
-def wanted_columns(settings: SourceSettings) -> dict[str, str | None]:
+def wanted_columns(settings: LibrarySettings) -> dict[str, str | None]:
     """The column that each of RAW's first five columns is read from."""
-    return {name: getattr(settings, f"{name}_column") for name in RAW.names[:5]}
+    return {name: getattr(settings, f"{name}_column", None) for name in RAW.names[:5]}
 
 
-def require_columns(settings: SourceSettings, file: DataFile, names: list[str]) -> None:
+def require_columns(settings: LibrarySettings, file: DataFile, names: list[str]) -> None:
     """Tell a column that is missing, or there twice, as InputError."""
     for name, column in wanted_columns(settings).items():
         if column is not None and column not in names:
@@ -53,7 +53,7 @@ def require_columns(settings: SourceSettings, file: DataFile, names: list[str]) 
 
 
 def from_table(
-    table: pa.Table, settings: SourceSettings, file: DataFile, positions: np.ndarray
+    table: pa.Table, settings: LibrarySettings, file: DataFile, positions: np.ndarray
 ) -> pa.Table:
     """RAW's columns of a table whose rows stand at some positions of a file."""
     columns: dict[str, Any] = {}

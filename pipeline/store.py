@@ -226,6 +226,29 @@ class KeyedTable:
         return feature_matrix(self.read(keys, index))
 
 
+class Snapshot(KeyedTable):
+    """A table as it is now: its index is read once, and travels with it to other processes.
+
+    Parameters
+    ----------
+    keep : whether rows that are written go to the table, or nowhere.
+    """
+
+    def __init__(self, table: KeyedTable, keep: bool):
+        self.__dict__.update(table.__dict__)
+        self.keep = keep
+        self._index = table.index()
+
+    def index(self) -> Index:
+        """Where rows were when this was made."""
+        return self._index
+
+    def write(self, rows: pa.Table, run: str) -> None:
+        """As `KeyedTable.write`, if rows are kept."""
+        if self.keep:
+            super().write(rows, run)
+
+
 def feature_matrix(rows: pa.Table) -> np.ndarray:
     """The vectors (n, d) of a features table's rows, in memory of their own."""
     column = rows["features"].combine_chunks()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -11,7 +11,7 @@ import pyarrow as pa
 from pipeline import conformers
 from pipeline.config import EncoderSettings
 from pipeline.encoders import encoder_class
-from pipeline.store import KeyedTable
+from pipeline.store import KeyedTable, Snapshot
 
 if TYPE_CHECKING:
     from pipeline.trunk import TrunkSpec  # would import torch
@@ -91,6 +91,13 @@ class Tables:
             made_rejections,
             trunk and KeyedTable(root, "trunk", {**identity, "trunk": trunk._asdict()}, dense=True),
         )
+
+    def snapshot(self, keep: bool) -> Tables:
+        """The tables as they are now; see `pipeline.store.Snapshot`."""
+        names = ("features", "feature_rejections", "conformers", "conformer_rejections")
+        tables = {name: getattr(self, name) for name in names}
+        now = {name: table and Snapshot(table, keep) for name, table in tables.items()}
+        return replace(self, **now)
 
     def __iter__(self) -> Iterator[KeyedTable]:
         every = (

@@ -57,10 +57,10 @@ class Progress:
     Parameters
     ----------
     what : name of the stage.
-    total : molecules that it will handle.
+    total : molecules that it will handle; None if nobody knows.
     """
 
-    def __init__(self, what: str, total: int):
+    def __init__(self, what: str, total: int | None):
         self.what, self.total, self.done = what, total, 0
         self.started = self._last = time.monotonic()
 
@@ -78,11 +78,13 @@ class Progress:
         """Count molecules as done; logs a line every few seconds and at the end."""
         self.done += count
         now = time.monotonic()
-        if now - self._last >= PROGRESS_SECONDS or self.done >= self.total:
+        if now - self._last >= PROGRESS_SECONDS or self.done == self.total:
             self._last = now
             log.info("%s", self)
 
     def __str__(self) -> str:
+        if self.total is None:
+            return f"{self.what}: {self.done:,} molecules, {self.rate:.1f} molecules/s"
         percent = 100 * self.done / max(self.total, 1)
         left = (self.total - self.done) / max(self.rate, 1e-9)
         return (

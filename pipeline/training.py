@@ -127,7 +127,8 @@ def train(
     }
     folder = f"{settings.output_dir}/{CHECKPOINT_FOLDER}"
     metrics = {**label, "best_val_auroc": outcome["best_val_auroc"], **outcome["history"][-1]}
-    save_checkpoint(folder, head, config, metrics, seen.select(["id", "key", "role"]), finetuned)
+    columns = ["id", "key", "smiles", "role"]
+    save_checkpoint(folder, head, config, metrics, seen.select(columns), finetuned)
     write_atomically(f"{settings.output_dir}/training_stats.json", json_bytes(stats))
     write_atomically(
         f"{settings.output_dir}/training_dynamics.csv",

@@ -5,7 +5,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from pipeline import figures
+from pipeline import drawings, figures
 from pipeline.comparison import Mover
 from pipeline.comparison_runs import ARMS, Run
 from pipeline.evaluation import ood_metrics
@@ -161,10 +161,10 @@ def test_a_smiles_that_cannot_be_read_leaves_its_caption(tmp_path, capfd):
 
 
 def test_long_ids_keep_both_ends_and_signs_of_formulas_are_text(tmp_path):
-    short = figures._shortened("a_data_set_of_some_length:ood_test:12345")
+    short = drawings.shortened("a_data_set_of_some_length:ood_test:12345")
     assert len(short) == figures.ID_CHARACTERS
     assert (short[:10], short[-10:]) == ("a_data_set", "test:12345")
-    assert figures._shortened("mol1") == "mol1"
+    assert drawings.shortened("mol1") == "mol1"
     figures.movers_figure([make_mover(id=r"$\frac{$ _x_ 100%")], [], str(tmp_path / "movers.png"))
 
 

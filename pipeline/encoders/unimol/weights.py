@@ -25,7 +25,7 @@ PUBLISHED_SHA256 = {
 WEIGHT_DIR_VARIABLE = "UNIMOL_WEIGHT_DIR"
 MINI = "mini"
 MINI_FILE = Path(__file__).parent / "mini" / "mini.pt"
-MINI_SHA256 = "bd7842964c0f17f7087b5ac2e098fddc9437c561ffe47a2bd2bce19693d777e2"
+MINI_SHA256 = "d4741c5c81d6b5324d1989d3fa7d762f7409e1d18ed4008e25e00cc727a27831"
 
 
 class Weights(NamedTuple):

@@ -1,0 +1,232 @@
+"""A library of any size to scores: the Ray Data graph, and what is left to do.
+
+The driver sees counts alone. A chunk is done when its scores' file is there, so a run that is
+killed continues with the others.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow.compute as pc
+import ray
+import ray.data
+
+from pipeline import telemetry
+from pipeline.checkpoint import Checkpoint, json_bytes, load_checkpoint
+from pipeline.checkpoint_encoder import check_same_encoder, settings_of
+from pipeline.cluster import EncoderPool, encoder_pool, start_ray
+from pipeline.config import TrainSettings
+from pipeline.conformers import NVMOLKIT
+from pipeline.embed import ON_A_CORE
+from pipeline.encode import encode
+from pipeline.errors import InputError
+from pipeline.evaluation import energies_of
+from pipeline.experiment import check_inputs
+from pipeline.extremes import write_extremes
+from pipeline.formats import data_files, stream_rows
+from pipeline.score_config import ScoreSettings
+from pipeline.score_steps import (
+    REJECTED_FOLDER,
+    SCORES_FOLDER,
+    Calibration,
+    Embed,
+    ScoreChunk,
+    Step,
+    look_up,
+    read_chunks,
+)
+from pipeline.store import absolute, new_run_stamp, remove, write_atomically
+from pipeline.tables import Tables
+
+log = logging.getLogger(__name__)
+
+IDENTITY = "_settings.json"
+ONE_CHUNK = {**ON_A_CORE, "batch_size": 1}
+
+
+def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
+    """Score every molecule of a library; write its scores, rejected rows and a summary.
+
+    Returns
+    -------
+    dict
+        The content of run_summary.json. In the output folder lie also `scores` (a Parquet
+        dataset of SCORES), `rejected` (`id`, `smiles`, `stage`, `reason`), and of the most and
+        least OOD molecules top.csv, most_ood.png and least_ood.png.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or unreadable, the encoder is not the one that the head was
+        trained on, alpha is below any p-value, or the output folder holds other scores.
+    """
+    checkpoint = load_checkpoint(settings.checkpoint)
+    encoder = settings_of(
+        checkpoint, settings, encoding_batch_size=settings.encoding_batch_size,
+        encoder_workers=settings.encoder_workers, data_file=settings.data_file,
+    )  # fmt: skip
+    files = data_files(settings.data_file)
+    check_inputs(encoder)
+    check_same_encoder(checkpoint, encoder)
+    for file in files[:1]:  # a column that is not there is told before anything is computed
+        next(stream_rows(file, settings, 1), None)
+    start_ray()
+    calibration = calibrated(checkpoint, encoder)
+    count = len(calibration.energies)
+    if settings.alpha < 1 / (count + 1):
+        raise InputError(
+            f"--alpha {settings.alpha:g}: with {count} ID validation molecules the smallest "
+            f"p-value is {1 / (count + 1):.4g}; choose at least that"
+        )
+    done = _done(settings, checkpoint)
+    progress = telemetry.Progress("scores", None)
+    totals: Counter[str] = Counter()
+    peaks: Counter[str] = Counter()
+    for counts in _graph(checkpoint, encoder, calibration, settings, done).iter_batches(
+        batch_size=None, batch_format="pyarrow"
+    ):
+        for name in ("rows", "scored", "rejected", "encoded", "tokens", "padding"):
+            totals[name] += pc.sum(counts[name]).as_py()
+        for name in ("gpu_gb", "resident_gb"):
+            peaks[name] = max(peaks[name], pc.max(counts[name]).as_py())
+        progress.advance(pc.sum(counts["rows"]).as_py())
+    found = write_extremes(settings.output_dir, settings.top)
+    if found.rows == 0:
+        raise InputError(f"{settings.data_file}: the file has no rows")
+    summary = {
+        "dataset": settings.dataset or settings.data_file,
+        "checkpoint": settings.checkpoint,
+        **{name: checkpoint.encoder[name] for name in ("encoder", "weights")},
+        "rows_in": found.rows,
+        "scored": found.scored,
+        "rejected": found.rejected,
+        "ood": found.ood,
+        "alpha": settings.alpha,
+        "energy_threshold": calibration.threshold(settings.alpha),
+        "calibration_molecules": count,
+        "rows_of_this_run": totals["rows"],
+        "encoded": totals["encoded"],
+        "seconds": progress.seconds,
+        "molecules_per_second": progress.rate,
+        "padding_share": totals["padding"] / max(1.0, totals["tokens"]),
+        "peak_gpu_memory_gb": float(peaks["gpu_gb"]),
+        "peak_resident_memory_gb": float(peaks["resident_gb"]),
+        "driver_peak_resident_memory_gb": telemetry.peak_resident_memory_gb(),
+    }
+    write_atomically(f"{settings.output_dir}/run_summary.json", json_bytes(summary))
+    return summary
+
+
+def calibrated(checkpoint: Checkpoint, encoder: TrainSettings) -> Calibration:
+    """Energies of the ID validation molecules, from the store's features or encoded now."""
+    molecules = checkpoint.molecules
+    if "smiles" not in molecules.column_names:
+        raise InputError(
+            "the checkpoint does not hold its validation molecules' SMILES, by which scores are "
+            "calibrated; train again with this version"
+        )
+    validation = molecules.filter(pc.equal(molecules["role"], "id_val"))
+    encoded = encode(validation, encoder)
+    index = encoded.features.index()
+    keys = [key for key in validation["key"].to_pylist() if key in index]
+    if not keys:
+        raise InputError("none of the checkpoint's ID validation molecules can be encoded")
+    features = encoded.features.read_features(keys, index)
+    return Calibration(np.sort(energies_of(checkpoint.head, features).astype(np.float64)))
+
+
+def _graph(
+    checkpoint: Checkpoint,
+    encoder: TrainSettings,
+    calibration: Calibration,
+    settings: ScoreSettings,
+    done: frozenset[str],
+) -> ray.data.Dataset:
+    """The flow from data files to counts of what was written."""
+    pool = encoder_pool(encoder)
+    tables = Tables.of(encoder).snapshot(settings.keep_encodings)
+    step = Step(ray.put(tables), encoder, new_run_stamp())
+    files = [
+        {"number": number, **file._asdict()}
+        for number, file in enumerate(data_files(settings.data_file))
+    ]
+    chunks = (
+        ray.data.from_items(files, override_num_blocks=len(files))
+        .map_batches(
+            read_chunks,
+            fn_kwargs={"settings": settings, "rows": settings.chunk_size, "done": done},
+            **ONE_CHUNK,
+        )
+        .repartition(target_num_rows_per_block=1)
+        .map_batches(look_up, fn_kwargs={"step": step}, **ONE_CHUNK)
+    )
+    return _embedded(chunks, step, pool).map_batches(
+        ScoreChunk,
+        fn_constructor_kwargs={
+            "step": step, "pool": pool, "head": ray.put(checkpoint.head),
+            "calibration": calibration, "alpha": settings.alpha,
+            "output": absolute(settings.output_dir),
+        },
+        batch_format="pyarrow",
+        batch_size=1,
+        num_cpus=pool.cpus,
+        num_gpus=pool.gpus,
+        compute=ray.data.ActorPoolStrategy(size=pool.actors),
+    )  # fmt: skip
+
+
+def _embedded(chunks: ray.data.Dataset, step: Step, pool: EncoderPool) -> ray.data.Dataset:
+    if step.settings.conformer_method != NVMOLKIT:
+        return chunks.map_batches(Embed(step).__call__, **ONE_CHUNK)
+    return chunks.map_batches(
+        Embed, fn_constructor_kwargs={"step": step}, batch_format="pyarrow", batch_size=1,
+        num_gpus=pool.gpus, compute=ray.data.ActorPoolStrategy(size=pool.actors),
+    )  # fmt: skip
+
+
+def _done(settings: ScoreSettings, checkpoint: Checkpoint) -> frozenset[str]:
+    """Chunks whose scores the output folder has; InputError if they are not of these settings."""
+    output = absolute(settings.output_dir)
+    identity = _identity(settings, checkpoint)
+    fs, path = fsspec.url_to_fs(f"{output}/{IDENTITY}")
+    if settings.force_recompute_cache:
+        for folder in (SCORES_FOLDER, REJECTED_FOLDER):
+            remove(f"{output}/{folder}")
+    elif fs.exists(path):
+        before = json.loads(fs.cat_file(path))
+        changed = [name for name in identity if before.get(name) != identity[name]]
+        if changed:
+            raise InputError(
+                f"--output_dir {settings.output_dir} holds scores of another {changed[0]}; give "
+                "another folder, or pass --force_recompute_cache to score anew"
+            )
+    write_atomically(f"{output}/{IDENTITY}", json_bytes(identity))
+    fs, folder = fsspec.url_to_fs(f"{output}/{SCORES_FOLDER}")
+    if not fs.exists(folder):
+        return frozenset()
+    fs.invalidate_cache(folder)
+    names = (name.rsplit("/", 1)[-1] for name in fs.ls(folder, detail=False))
+    done = frozenset(n.removesuffix(".parquet") for n in names if n.startswith("part-"))
+    if done:
+        log.info("%s chunks are scored already", f"{len(done):,}")
+    return done
+
+
+def _identity(settings: ScoreSettings, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What decides the content of a chunk's file."""
+    names = ("alpha", "chunk_size", "smiles_column", "id_column")
+    files = []
+    for file in data_files(settings.data_file):
+        fs, path = fsspec.url_to_fs(file.uri)
+        files.append({**file._asdict(), "bytes": fs.size(path)})
+    return {
+        **{name: getattr(settings, name) for name in names},
+        "data_file": files,
+        "checkpoint": {"features": checkpoint.features_key, "head": checkpoint.head_sha256},
+    }

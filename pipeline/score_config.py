@@ -1,0 +1,34 @@
+"""Settings of jobs.score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.config import LibrarySettings, OutputSettings, StoreSettings
+from pipeline.settings import bounded
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings(LibrarySettings, StoreSettings, OutputSettings):
+    """Score a library of any size with a trained head."""
+
+    checkpoint: str
+    """Checkpoint folder that jobs.train wrote."""
+    weights: str | None = None
+    """Where the encoder's weights are now; they must be the ones that the head was trained on."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of the encoder and the head."""
+    alpha: float = bounded(0.05, above=0, below=1)
+    """A molecule is OOD if its p-value is at most this: the share of ID molecules that are
+    called OOD wrongly."""
+    top: int = bounded(20, least=0)
+    """So many most and least OOD molecules go to a table of their own, with drawings."""
+    chunk_size: int = bounded(1000, least=1)
+    """Rows that are scored and written together; what a kill can lose on each core."""
+    keep_encodings: bool = True
+    """Keep the library's conformers and features in the store; false: only read what it has."""
+    encoding_batch_size: int | None = bounded(None, least=1)
+    """Upper bound on molecules in one forward pass; default: 128 on a CPU, 4096 on a GPU."""
+    encoder_workers: int | None = bounded(None, least=1)
+    """Encoder actors; default: one a GPU, or one a CPU core."""
