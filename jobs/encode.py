@@ -18,6 +18,7 @@ def encode(settings: EncodeSettings) -> None:
         f"encoded   {summary['encoded']:,} now at "
         f"{summary['encoding_molecules_per_second']:.1f} molecules/s, "
         f"{summary['found_in_store']:,} found in the store",
+        *([f"bound by  {summary['stages']['bound_by']}"] if summary["stages"] else []),
         f"features  {summary['features']}",
         f"outputs   {settings.output_dir}",
     )

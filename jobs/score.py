@@ -21,6 +21,7 @@ def score(settings: ScoreSettings) -> None:
         f"{summary['calibration_molecules']:,} ID validation molecules",
         f"this run    {summary['rows_of_this_run']:,} rows, "
         f"{summary['molecules_per_second']:.1f} a second",
+        f"bound by    {summary['stages']['bound_by']}",
         f"outputs     {settings.output_dir}/scores",
     )
 

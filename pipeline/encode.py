@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from pipeline import telemetry
-from pipeline.cluster import EncoderPool, encoder_pool, settled
+from pipeline import metrics, telemetry
+from pipeline.cluster import EncoderPool, cluster_cores, encoder_pool, settled
 from pipeline.config import EncoderSettings
 from pipeline.embed import ON_A_CORE, blocks, with_conformers
 from pipeline.encode_steps import (
@@ -35,6 +35,7 @@ from pipeline.lookup import (
     unique,
     without,
 )
+from pipeline.stages import Stages, shares_of
 from pipeline.store import Index, KeyedTable, new_run_stamp
 from pipeline.tables import OUTCOMES, REJECTIONS, Tables
 from pipeline.trunk import TrunkSpec
@@ -56,7 +57,7 @@ class EncodeResult:
     known, encoded : keys found in the store, and keys encoded by this run.
     seconds, rate : time that encoding took, model loading included, and molecules a second.
     peak_gpu_memory_gb, peak_resident_memory_gb : the largest of any encoder actor.
-    padding_share : share of padding in the tokens that the encoders computed.
+    stages : what the stages did with their time; None if there was nothing to encode.
     identity : what decides the features; its `weights` is the label for reports.
     trunk : the table of activations, if they were asked for.
     """
@@ -69,7 +70,7 @@ class EncodeResult:
     rate: float
     peak_gpu_memory_gb: float
     peak_resident_memory_gb: float
-    padding_share: float
+    stages: Stages | None
     identity: dict[str, Any]
     trunk: KeyedTable | None = None
 
@@ -144,6 +145,7 @@ def encode(
         settings.foundation_model, tables.identity["weights"], f"{wanted.num_rows:,}",
         f"{found.num_rows:,}", f"{todo.num_rows:,}",
     )  # fmt: skip
+    metrics.count("molecules_in", wanted.num_rows)
     progress = telemetry.Progress(f"{settings.foundation_model} features", todo.num_rows)
     outcomes = [OUTCOMES.empty_table()]
     if todo.num_rows:
@@ -157,6 +159,10 @@ def encode(
     rejected = pa.concat_tables([rejected_before, rejected_now])
     for table in made_by_encoders(tables):
         _check_nothing_lost(wanted, table.index(), rejected)
+    stages = None
+    if todo.num_rows:
+        stages = stages_of(settings, progress.seconds, shares_of(outcome))
+        log.info("%s", stages.hint)
     return EncodeResult(
         features=tables.features,
         rejected=rejected,
@@ -166,11 +172,16 @@ def encode(
         rate=progress.rate if todo.num_rows else 0.0,
         peak_gpu_memory_gb=pc.max(outcome["gpu_gb"]).as_py() or 0.0,
         peak_resident_memory_gb=pc.max(outcome["resident_gb"]).as_py() or 0.0,
-        padding_share=(pc.sum(outcome["padding"]).as_py() or 0.0)
-        / max(1.0, pc.sum(outcome["tokens"]).as_py() or 0.0),
+        stages=stages,
         identity=tables.identity,
         trunk=tables.trunk,
     )
+
+
+def stages_of(settings: EncoderSettings, seconds: float, shares: dict[str, float]) -> Stages:
+    """A run's stages, from what its rows say."""
+    pool = encoder_pool(settings)
+    return Stages(seconds, cluster_cores(), pool.actors, pool.device == "cuda", **shares)
 
 
 def _tuned_pool(tables: Tables, settings: EncoderSettings) -> EncoderPool:

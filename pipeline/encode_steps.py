@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import conformers, telemetry
+from pipeline import conformers, metrics, telemetry
 from pipeline.cluster import EncoderPool
 from pipeline.config import EncoderSettings
 from pipeline.encoders import Encoder, load_encoder
@@ -25,13 +26,19 @@ def make_conformers(
     """Embed molecules on this core or GPU; keep the conformers and the rejections."""
     rows = batch.select(TO_EMBED.names).to_pylist()
     smiles = [row["smiles"] for row in rows]
+    started = time.perf_counter()
     for row, made in zip(rows, _embed(smiles, settings, tables.identity["hydrogens"])):
+        row["conformer_seconds"] = time.perf_counter() - started
+        started += row["conformer_seconds"]
         if isinstance(made, RowRejected):
             row |= {"stage": "conformers", "reason": str(made)}
         else:
             row |= {"atoms": made.atoms, "coords": made.coords.ravel(), "kind": made.kind}
     table = pa.Table.from_pylist(rows, schema=TO_ENCODE)
     made = table["reason"].is_null()
+    metrics.count("conformers", pc.sum(made).as_py() or 0)
+    metrics.count("conformer_busy_seconds", pc.sum(table["conformer_seconds"]).as_py() or 0)
+    metrics.count("rejected", table.num_rows - (pc.sum(made).as_py() or 0), stage="conformers")
     tables.conformers.write(table.filter(made).select(CONFORMERS.names), run)
     tables.conformer_rejections.write(table.filter(pc.invert(made)).select(REJECTIONS.names), run)
     return table
@@ -119,6 +126,7 @@ class EncodeBatch:
         keeps = tables.trunk is not None and not settings.force_recompute_cache
         self.have = tables.features.index() if keeps else None
         telemetry.reset_peak_memory()
+        self._ended = time.perf_counter()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Encode a batch; a row keeps its rejection, or gets one from this step."""
@@ -126,6 +134,7 @@ class EncodeBatch:
 
     def encode(self, batch: pa.Table) -> tuple[pa.Table, pa.Table]:
         """The outcomes of a batch (OUTCOMES), and the features that it has now."""
+        started = time.perf_counter()
         rows = _rows(batch)
         ready, prepared = [], []
         for row in rows:
@@ -141,22 +150,40 @@ class EncodeBatch:
             if not fine:
                 row |= {"stage": "encode", "reason": "the encoder's features are not finite"}
 
-        tokens, padding = self.encoder.take_token_counts()
-        measured = {
-            "gpu_gb": telemetry.peak_gpu_memory_gb(),
-            "resident_gb": telemetry.peak_resident_memory_gb(),
-            "tokens": tokens / max(1, len(rows)),
-            "padding": padding / max(1, len(rows)),
-        }
+        measured = self._measured(started, len(rows))
         outcome = pa.Table.from_pylist(
-            [{name: row.get(name) for name in REJECTIONS.names} | measured for row in rows],
+            [{name: row.get(name) for name in OUTCOMES.names} | measured for row in rows],
             schema=OUTCOMES,
         )
         mine = pc.equal(outcome["stage"], "encode").fill_null(False)
+        metrics.count("encoded", features.num_rows)
+        metrics.count("rejected", pc.sum(mine).as_py() or 0, stage="encode")
         self.tables.feature_rejections.write(
             outcome.filter(mine).select(REJECTIONS.names), self.run
         )
         return outcome, features
+
+    def _measured(self, started: float, rows: int) -> dict[str, float]:
+        """What every row of a batch says of it."""
+        tokens, padding = self.encoder.take_token_counts()
+        now = time.perf_counter()
+        sums = {
+            "tokens": tokens, "padding": padding,
+            "busy_seconds": now - started, "waiting_seconds": started - self._ended,
+        }  # fmt: skip
+        self._ended = now
+        for name, value in sums.items():
+            prefix = "encoder_" if name.endswith("seconds") else ""
+            metrics.count(f"{prefix}{name}", value)
+        peaks = {
+            "gpu_gb": telemetry.peak_gpu_memory_gb(),
+            "resident_gb": telemetry.peak_resident_memory_gb(),
+        }
+        metrics.show("resident_memory_gb", peaks["resident_gb"])
+        metrics.show("device_memory_gb", peaks["gpu_gb"])
+        for name, value in telemetry.gpu_load().items():
+            metrics.show(name, value)
+        return {**peaks, **{name: value / max(1, rows) for name, value in sums.items()}}
 
     def _encode(self, keys: list[str], prepared: list[Any]) -> tuple[np.ndarray, pa.Table]:
         """Encode and keep what is finite; whether each is, and the features that are."""

@@ -174,7 +174,8 @@ def _summary(source: Molecules, encoded: Encoded, settings: EncodeSettings | Tra
         "encoding_molecules_per_second": result.rate,
         "peak_gpu_memory_encoding_gb": result.peak_gpu_memory_gb,
         "peak_resident_memory_encoding_gb": result.peak_resident_memory_gb,
-        "padding_share": result.padding_share,
+        "padding_share": result.stages.padding_share if result.stages else 0.0,
+        "stages": result.stages and result.stages.summary(),
         "features": result.features.uri,
         "encoder_identity": result.identity,
     }

@@ -24,7 +24,7 @@ from pipeline.cluster import EncoderPool, encoder_pool, start_ray
 from pipeline.config import TrainSettings
 from pipeline.conformers import NVMOLKIT
 from pipeline.embed import ON_A_CORE
-from pipeline.encode import encode
+from pipeline.encode import encode, stages_of
 from pipeline.errors import InputError
 from pipeline.evaluation import energies_of
 from pipeline.experiment import check_inputs
@@ -42,7 +42,7 @@ from pipeline.score_steps import (
     read_chunks,
 )
 from pipeline.store import absolute, new_run_stamp, remove, write_atomically
-from pipeline.tables import Tables
+from pipeline.tables import PEAKS, SHARES, Tables
 
 log = logging.getLogger(__name__)
 
@@ -91,11 +91,12 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
     for counts in _graph(checkpoint, encoder, calibration, settings, done).iter_batches(
         batch_size=None, batch_format="pyarrow"
     ):
-        for name in ("rows", "scored", "rejected", "encoded", "tokens", "padding"):
+        for name in ("rows", "encoded", *SHARES):
             totals[name] += pc.sum(counts[name]).as_py()
-        for name in ("gpu_gb", "resident_gb"):
+        for name in PEAKS:
             peaks[name] = max(peaks[name], pc.max(counts[name]).as_py())
         progress.advance(pc.sum(counts["rows"]).as_py())
+    stages = stages_of(encoder, progress.seconds, {name: totals[name] for name in SHARES})
     found = write_extremes(settings.output_dir, settings.top)
     if found.rows == 0:
         raise InputError(f"{settings.data_file}: the file has no rows")
@@ -114,7 +115,7 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
         "encoded": totals["encoded"],
         "seconds": progress.seconds,
         "molecules_per_second": progress.rate,
-        "padding_share": totals["padding"] / max(1.0, totals["tokens"]),
+        "stages": stages.summary(),
         "peak_gpu_memory_gb": float(peaks["gpu_gb"]),
         "peak_resident_memory_gb": float(peaks["resident_gb"]),
         "driver_peak_resident_memory_gb": telemetry.peak_resident_memory_gb(),

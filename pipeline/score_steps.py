@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from pipeline import telemetry
+from pipeline import metrics, telemetry
 from pipeline.cluster import EncoderPool
 from pipeline.config import EncoderSettings, LibrarySettings
 from pipeline.encode_steps import EncodeBatch, make_conformers, read_conformers
@@ -22,6 +22,7 @@ from pipeline.formats import stream_rows
 from pipeline.lookup import known, pending_of, refused, unique, without
 from pipeline.raw_rows import DataFile
 from pipeline.sources import REJECTED, parse_block, with_ids
+from pipeline.stages import shares_of
 from pipeline.store import feature_matrix, parquet_bytes, write_atomically
 from pipeline.tables import REJECTIONS, TO_ENCODE
 
@@ -190,6 +191,7 @@ class ScoreChunk:
         if rejected.num_rows:
             write(self.output, REJECTED_FOLDER, name, rejected)
         write(self.output, SCORES_FOLDER, name, scores)
+        metrics.count("scored", scores.num_rows)
         counts = {
             "rows": rows.num_rows,
             "scored": scores.num_rows,
@@ -197,8 +199,7 @@ class ScoreChunk:
             "encoded": made.num_rows,
             "gpu_gb": telemetry.peak_gpu_memory_gb(),
             "resident_gb": telemetry.peak_resident_memory_gb(),
-            "tokens": pc.sum(outcome["tokens"]).as_py() or 0.0,
-            "padding": pc.sum(outcome["padding"]).as_py() or 0.0,
+            **shares_of(outcome),
         }
         return pa.table({name: [value] for name, value in counts.items()})
 

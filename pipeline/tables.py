@@ -27,10 +27,16 @@ CONFORMERS = pa.schema(
         ("kind", _TEXT),
     ]
 )
-# A row on its way to the encoder: a conformer (or a SMILES alone), or a rejection.
-TO_ENCODE = pa.schema([*REJECTIONS, *(field for field in CONFORMERS if field.name not in ("key",))])
-# The encoder's peaks up to this row, and this row's part of its batch's tokens and padding.
-MEASURED = ("gpu_gb", "resident_gb", "tokens", "padding")
+# A row on its way to the encoder: a conformer (or a SMILES alone), or a rejection; and the core
+# seconds that its conformer took.
+TO_ENCODE = pa.schema(
+    [*REJECTIONS, *(f for f in CONFORMERS if f.name != "key"), ("conformer_seconds", pa.float64())]
+)
+# The encoder's peaks up to this row, and this row's part of its batch's tokens, padding, and of the
+# seconds that the encoder worked on it and waited for it.
+PEAKS = ("gpu_gb", "resident_gb")
+SHARES = ("conformer_seconds", "tokens", "padding", "busy_seconds", "waiting_seconds")
+MEASURED = (*PEAKS, *SHARES)
 OUTCOMES = pa.schema([*REJECTIONS, *((name, pa.float64()) for name in MEASURED)])
 
 

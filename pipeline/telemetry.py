@@ -51,6 +51,20 @@ def peak_resident_memory_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
 
 
+def gpu_load() -> dict[str, float]:
+    """Utilisation (percent) and power (watts) of this process's GPU, by NVML; empty without one."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return {}
+    try:
+        return {
+            "gpu_utilisation": float(torch.cuda.utilization()),
+            "gpu_power_watts": torch.cuda.power_draw() / 1000,
+        }
+    except (ModuleNotFoundError, RuntimeError):  # no NVML, or a GPU (MIG) that does not tell
+        return {}
+
+
 class Progress:
     """Logs how far a stage is: molecules done, total, percent, rate and time left.
 

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from pipeline import telemetry
+from pipeline import metrics, telemetry
 from pipeline.batches import Batches, GlobalBatch, ResidentBatches, Rows
 from pipeline.config import TrainSettings
 from pipeline.energy import pair_dynamics, training_loss
@@ -119,6 +119,9 @@ class TrainingState:
         self.history.append(
             {"epoch": self.epoch, **means, "val_auroc": auroc, "epoch_time_seconds": seconds}
         )
+        if rank() == 0:
+            metrics.show("training_loss", means["loss"])
+            metrics.show("validation_auroc", auroc)
 
     def _phase(self, name: str, work: Callable[[], Any]) -> tuple[Any, float]:
         """What the work returns and its seconds; its peaks of memory are noted."""

@@ -54,7 +54,7 @@ def synthetic(
 def encoded_in(table: KeyedTable) -> EncodeResult:
     identity = {"encoder": "synthetic", "weights": "none"}
     return EncodeResult(table, pa.table({"key": pa.array([], pa.string())}), 0, 0, 2.5, 9.0,
-                        0.0, 0.25, 0.0, identity)  # fmt: skip
+                        0.0, 0.25, None, identity)  # fmt: skip
 
 
 def features_of(molecules: pa.Table, encoded: EncodeResult, role: str) -> torch.Tensor:
