@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import ray
 import ray.data
+from ray._private.state import state  # how far an autoscaler may go is in no public call
 
 from pipeline.config import EncoderSettings
 from pipeline.conformers import NVMOLKIT
@@ -35,7 +36,7 @@ class EncoderPool(NamedTuple):
     """Encoder actors to start: their number, device, and what each one reserves.
 
     `budget` is what a forward pass may hold where jobs.tune chose that; None leaves it to the
-    encoder.
+    encoder. `now` of the actors have room on the cluster as it is.
     """
 
     actors: int
@@ -44,6 +45,18 @@ class EncoderPool(NamedTuple):
     gpus: float
     batch_size: int
     budget: Budget | None = None
+    now: int | None = None
+
+    def strategy(self, most: int | None = None) -> ray.data.ActorPoolStrategy:
+        """Ray Data's pool: all actors, or more and more of them where the cluster must grow first.
+
+        Parameters
+        ----------
+        most : actors that there is work for.
+        """
+        actors = self.actors if most is None else min(self.actors, most)
+        start = actors if self.now is None else max(1, min(self.now, actors))
+        return ray.data.ActorPoolStrategy(min_size=start, max_size=actors)
 
 
 def start_ray() -> None:
@@ -73,9 +86,16 @@ def configure_data() -> None:
     context.print_on_execution_start = False
 
 
+def resources() -> dict[str, float]:
+    """What the cluster has, or what its autoscaler says it may grow to."""
+    most = state.get_max_resources_from_cluster_config() or {}
+    now = ray.cluster_resources()
+    return {name: max(now.get(name, 0.0), most.get(name, 0.0)) for name in now | most}
+
+
 def cluster_cores() -> int:
     """CPU cores of the whole cluster."""
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+    return max(1, int(resources().get("CPU", 1)))
 
 
 def device_of(setting: str) -> str:
@@ -84,9 +104,9 @@ def device_of(setting: str) -> str:
     Raises
     ------
     InputError
-        If "cuda" is asked for and no node has a GPU.
+        If "cuda" is asked for and no node has a GPU, or can be started with one.
     """
-    has_gpu = ray.cluster_resources().get("GPU", 0) > 0
+    has_gpu = resources().get("GPU", 0) > 0
     if setting == "cuda" and not has_gpu:
         raise InputError("--device cuda: no node of the Ray cluster has a GPU; use --device cpu")
     return "cuda" if has_gpu and setting != "cpu" else "cpu"
@@ -137,11 +157,14 @@ def encoder_pool(settings: EncoderSettings) -> EncoderPool:
             "cpu was given); use etkdg+mmff"
         )
     if device == "cuda":
-        actors = settings.encoder_workers or int(ray.cluster_resources()["GPU"])
-        gpus = min(1.0, ray.cluster_resources()["GPU"] / actors)
+        most = resources()["GPU"]
+        actors = settings.encoder_workers or int(most)
+        gpus = min(1.0, most / actors)
+        now = int(ray.cluster_resources().get("GPU", 0) / gpus)
         if settings.conformer_method == NVMOLKIT:
             gpus /= 2  # the other half is its conformers'
-        return EncoderPool(actors, device, 0, gpus, settings.encoding_batch_size or GPU_BATCH)
-    room = int(ray.cluster_resources().get("memory", 0) // CPU_ENCODER_BYTES)
+        size = settings.encoding_batch_size or GPU_BATCH
+        return EncoderPool(actors, device, 0, gpus, size, now=now)
+    room = int(resources().get("memory", 0) // CPU_ENCODER_BYTES)
     actors = settings.encoder_workers or max(1, min(cluster_cores(), room))
     return EncoderPool(actors, device, 0, 0, settings.encoding_batch_size or CPU_BATCH)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import fsspec
@@ -18,7 +17,7 @@ import ray
 
 from pipeline import telemetry
 from pipeline.checkpoint import json_bytes
-from pipeline.cluster import cluster_cores, device_of, settled
+from pipeline.cluster import cluster_cores, device_of, resources, settled
 from pipeline.comparison import summarize
 from pipeline.comparison_runs import ARMS, Run, align, read_run, run_folder
 from pipeline.comparison_text import summary_text
@@ -38,6 +37,7 @@ from pipeline.finetune_run import (
     choose_trunk,
     prepare_finetuning,
 )
+from pipeline.ray_training import run_name
 from pipeline.sources import read_molecules
 from pipeline.splits import assign_roles
 from pipeline.store import absolute, remove, write_atomically
@@ -246,19 +246,14 @@ def _reason(error: Exception) -> str:
 
 def _room_for_runs(settings: CompareSettings) -> int:
     if device_of(settings.device) == "cuda":
-        return max(1, int(ray.cluster_resources()["GPU"]) // settings.num_workers)
+        return max(1, int(resources()["GPU"]) // settings.num_workers)
     return max(1, cluster_cores() // (CORES_A_RUN * settings.num_workers))
 
 
 def _identity(run: TrainSettings, molecules: pa.Table) -> str:
     """What decides a run's outcome: its settings, the encoder, the molecules."""
-    decides = {k: v for k, v in asdict(run).items() if k not in NOT_IDENTITY}
-    content = [
-        decides,
-        Tables.of(run).identity,
-        molecules.select(["id", "key", "role"]).to_pydict(),
-    ]
-    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    rows = molecules.select(["id", "key", "role"]).to_pydict()
+    return run_name(run, NOT_IDENTITY, Tables.of(run).identity, rows)
 
 
 def _is_finished(run: TrainSettings, identity: str) -> bool:

@@ -58,6 +58,8 @@ class ConformerSettings(StoreSettings):
     """Random seed of the 3D embedding."""
     conformer_seconds: float = bounded(60.0, above=0)
     """Time that one molecule's conformer may take before the molecule is rejected."""
+    conformer_gb: float = bounded(4.0, above=0)
+    """Memory that one molecule's conformer may take, GiB, before the molecule is rejected."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import subprocess
 import sys
@@ -28,6 +29,9 @@ METHODS = ("etkdg+mmff", "etkdg", "nvmolkit")
 NVMOLKIT = METHODS[2]
 CODE_VERSION = 1  # raise it when the same SMILES would give another conformer
 START_LIMIT_SECONDS = 120
+DEFAULT_LIMIT_GB = 4.0
+ATTEMPTS = 2
+CHILD = "from pipeline.conformers import serve; serve({})"
 
 
 class Conformer(NamedTuple):
@@ -148,38 +152,56 @@ class IsolatedEmbedder:
     ----------
     seed, hydrogens, method : as `embed`.
     limit_seconds : wall-clock time that one molecule may take.
+    limit_gb : memory that the child may take, GiB.
     """
 
     def __init__(
-        self, *, seed: int, hydrogens: bool, limit_seconds: float, method: str = METHODS[0]
+        self,
+        *,
+        seed: int,
+        hydrogens: bool,
+        limit_seconds: float,
+        limit_gb: float = DEFAULT_LIMIT_GB,
+        method: str = METHODS[0],
     ):
-        self.limit_seconds = limit_seconds
+        self.limit_seconds, self.limit_gb = limit_seconds, limit_gb
         self.recipe = {"seed": seed, "hydrogens": hydrogens, "method": method}
         self._child: subprocess.Popen | None = None
 
     def embed(self, smiles: str) -> Conformer:
-        """As `embed`; RowRejected also if the child exceeds the limit or dies."""
+        """As `embed`; RowRejected also if the child exceeds a limit, or dies each time."""
         request = {"smiles": smiles, **self.recipe}
-        try:
-            child = self._running_child()
-            child.stdin.write(json.dumps(request).encode() + b"\n")
-            child.stdin.flush()
-            answer = json.loads(_read_line(child, self.limit_seconds))
-        except TimeoutError:
-            self.close()
-            raise RowRejected(
-                f"conformer generation took more than {self.limit_seconds:g} s"
-            ) from None
-        except (EOFError, BrokenPipeError):
-            code = self.close()
-            raise RowRejected(f"RDKit crashed on it (exit code {code})") from None
-        except BaseException:  # interrupted: an answer on its way must not meet another molecule
-            self.close()
-            raise
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                answer = self._asked(request)
+                break
+            except TimeoutError:
+                self.close()
+                raise RowRejected(
+                    f"conformer generation took more than {self.limit_seconds:g} s"
+                ) from None
+            except (EOFError, BrokenPipeError):  # or the system killed it for others' memory
+                code = self.close()
+                if attempt == ATTEMPTS:
+                    raise RowRejected(
+                        f"RDKit crashed on it {ATTEMPTS} times (exit code {code})"
+                    ) from None
+            except (
+                BaseException
+            ):  # interrupted: an answer on its way must not meet another molecule
+                self.close()
+                raise
         if "reason" in answer:
             raise RowRejected(answer["reason"])
         coords = np.frombuffer(bytes.fromhex(answer["coords"]), dtype=np.float32).reshape(-1, 3)
         return Conformer(np.array(answer["atoms"], dtype=np.uint8), coords, answer["kind"])
+
+    def _asked(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The child's answer."""
+        child = self._running_child()
+        child.stdin.write(json.dumps(request).encode() + b"\n")
+        child.stdin.flush()
+        return json.loads(_read_line(child, self.limit_seconds))
 
     def embed_or_reject(self, smiles: str) -> Conformer | RowRejected:
         """As `embed`, with the rejection returned."""
@@ -200,7 +222,7 @@ class IsolatedEmbedder:
     def _running_child(self) -> subprocess.Popen:
         if self._child is None:
             self._child = subprocess.Popen(
-                [sys.executable, "-c", "from pipeline.conformers import serve; serve()"],
+                [sys.executable, "-c", CHILD.format(self.limit_gb)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)},
@@ -226,8 +248,15 @@ def _read_line(child: subprocess.Popen, limit_seconds: float) -> bytes:
     return received
 
 
-def serve() -> None:
-    """The child's loop: one JSON request a line on stdin, one JSON answer a line on stdout."""
+def serve(limit_gb: float) -> None:
+    """The child's loop: one JSON request a line on stdin, one JSON answer a line on stdout.
+
+    Parameters
+    ----------
+    limit_gb : address space that this process may take, GiB.
+    """
+    limit = int(limit_gb * 1024**3)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     os.nice(10)  # where cores are shared, an encoder with a full batch goes first
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever RDKit prints must not mix with the answers
@@ -243,4 +272,6 @@ def serve() -> None:
             }
         except RowRejected as rejection:
             answer = {"reason": str(rejection)}
+        except MemoryError:
+            answer = {"reason": f"RDKit needs more than {limit_gb:g} GiB for it"}
         print(json.dumps(answer), file=answers, flush=True)

@@ -114,7 +114,7 @@ def with_conformers(
         batch_format="pyarrow",
         batch_size=GPU_BATCH,
         num_gpus=pool.gpus,
-        compute=ray.data.ActorPoolStrategy(size=pool.actors),
+        compute=pool.strategy(),
     )
 
 

@@ -35,7 +35,7 @@ from pipeline.lookup import (
     unique,
     without,
 )
-from pipeline.stages import Stages, shares_of
+from pipeline.stages import Stages, nodes_of, shares_of
 from pipeline.store import Index, KeyedTable, new_run_stamp
 from pipeline.tables import OUTCOMES, REJECTIONS, Tables
 from pipeline.trunk import TrunkSpec
@@ -110,7 +110,7 @@ def encoding_graph(
         batch_size=pool.batch_size,
         num_cpus=pool.cpus,
         num_gpus=pool.gpus,
-        compute=ray.data.ActorPoolStrategy(size=min(pool.actors, batches)),
+        compute=pool.strategy(batches),
     )
 
 
@@ -161,7 +161,9 @@ def encode(
         _check_nothing_lost(wanted, table.index(), rejected)
     stages = None
     if todo.num_rows:
-        stages = stages_of(settings, progress.seconds, shares_of(outcome))
+        stages = stages_of(
+            settings, progress.seconds, **shares_of(outcome), nodes=nodes_of(outcome)
+        )
         log.info("%s", stages.hint)
     return EncodeResult(
         features=tables.features,
@@ -178,10 +180,15 @@ def encode(
     )
 
 
-def stages_of(settings: EncoderSettings, seconds: float, shares: dict[str, float]) -> Stages:
-    """A run's stages, from what its rows say."""
+def stages_of(settings: EncoderSettings, seconds: float, **found: Any) -> Stages:
+    """A run's stages, from what its rows say.
+
+    Parameters
+    ----------
+    found : other attributes of Stages.
+    """
     pool = encoder_pool(settings)
-    return Stages(seconds, cluster_cores(), pool.actors, pool.device == "cuda", **shares)
+    return Stages(seconds, cluster_cores(), pool.actors, pool.device == "cuda", **found)
 
 
 def _tuned_pool(tables: Tables, settings: EncoderSettings) -> EncoderPool:

@@ -26,9 +26,10 @@ def make_conformers(
     """Embed molecules on this core or GPU; keep the conformers and the rejections."""
     rows = batch.select(TO_EMBED.names).to_pylist()
     smiles = [row["smiles"] for row in rows]
-    started = time.perf_counter()
+    node, started = telemetry.node(), time.perf_counter()
     for row, made in zip(rows, _embed(smiles, settings, tables.identity["hydrogens"])):
         row["conformer_seconds"] = time.perf_counter() - started
+        row["conformer_node"] = node
         started += row["conformer_seconds"]
         if isinstance(made, RowRejected):
             row |= {"stage": "conformers", "reason": str(made)}
@@ -64,8 +65,9 @@ def _embed(
 
         return embed_many(smiles, seed=seed, hydrogens=hydrogens)
     embedder = _embedder(
-        seed=seed, hydrogens=hydrogens, method=method, limit_seconds=settings.conformer_seconds
-    )
+        seed=seed, hydrogens=hydrogens, method=method,
+        limit_seconds=settings.conformer_seconds, limit_gb=settings.conformer_gb,
+    )  # fmt: skip
     return map(embedder.embed_or_reject, smiles)
 
 
@@ -163,7 +165,7 @@ class EncodeBatch:
         )
         return outcome, features
 
-    def _measured(self, started: float, rows: int) -> dict[str, float]:
+    def _measured(self, started: float, rows: int) -> dict[str, Any]:
         """What every row of a batch says of it."""
         tokens, padding = self.encoder.take_token_counts()
         now = time.perf_counter()
@@ -183,7 +185,8 @@ class EncodeBatch:
         metrics.show("device_memory_gb", peaks["gpu_gb"])
         for name, value in telemetry.gpu_load().items():
             metrics.show(name, value)
-        return {**peaks, **{name: value / max(1, rows) for name, value in sums.items()}}
+        means = {name: value / max(1, rows) for name, value in sums.items()}
+        return {**peaks, **means, "encoder_node": telemetry.node()}
 
     def _encode(self, keys: list[str], prepared: list[Any]) -> tuple[np.ndarray, pa.Table]:
         """Encode and keep what is finite; whether each is, and the features that are."""

@@ -42,7 +42,8 @@ WATCH_SECONDS = 5.0
 # resumed under another.
 NOT_IDENTITY = (
     "output_dir", "cache_root", "num_workers", "device", "checkpoint_every", "weights_precision",
-    "force_recompute_cache", "retry_rejected", "conformer_seconds", "dataset", "data_file",
+    "force_recompute_cache", "retry_rejected", "conformer_seconds", "conformer_gb", "dataset",
+    "data_file",
 )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from ray.train import TrainingFailedError
 from ray.train.torch import TorchTrainer
 from torch import Tensor
 
-from pipeline.cluster import cluster_cores
+from pipeline.cluster import cluster_cores, resources
 from pipeline.encoders.unimol.encoder import OUT_OF_MEMORY
 from pipeline.errors import InputError
 
@@ -63,9 +63,9 @@ def torch_trainer(
     storage, name : folder, and the name within it by which a rerun finds this run.
     datasets : each worker sees all their rows, in the same order.
     """
-    if use_gpu and workers > ray.cluster_resources()["GPU"]:
+    if use_gpu and workers > resources()["GPU"]:
         raise InputError(
-            f"--num_workers {workers}: the Ray cluster has {ray.cluster_resources()['GPU']:g} GPUs "
+            f"--num_workers {workers}: the Ray cluster has {resources()['GPU']:g} GPUs "
             "and each worker needs one"
         )
     # A worker reserves at most its part of half the cores: streaming tasks need the others.
@@ -143,7 +143,7 @@ def prepare_device(threads: int) -> torch.device:
     torch.use_deterministic_algorithms(True)
     device = ray.train.torch.get_device()
     if device.type == "cpu":
-        torch.set_num_threads(threads)
+        torch.set_num_threads(min(threads, os.cpu_count() or 1))
     return device
 
 

@@ -96,7 +96,7 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
         for name in PEAKS:
             peaks[name] = max(peaks[name], pc.max(counts[name]).as_py())
         progress.advance(pc.sum(counts["rows"]).as_py())
-    stages = stages_of(encoder, progress.seconds, {name: totals[name] for name in SHARES})
+    stages = stages_of(encoder, progress.seconds, **{name: totals[name] for name in SHARES})
     found = write_extremes(settings.output_dir, settings.top)
     if found.rows == 0:
         raise InputError(f"{settings.data_file}: the file has no rows")
@@ -178,7 +178,7 @@ def _graph(
         batch_size=1,
         num_cpus=pool.cpus,
         num_gpus=pool.gpus,
-        compute=ray.data.ActorPoolStrategy(size=pool.actors),
+        compute=pool.strategy(),
     )  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def _embedded(chunks: ray.data.Dataset, step: Step, pool: EncoderPool) -> ray.da
         return chunks.map_batches(Embed(step).__call__, **ONE_CHUNK)
     return chunks.map_batches(
         Embed, fn_constructor_kwargs={"step": step}, batch_format="pyarrow", batch_size=1,
-        num_gpus=pool.gpus, compute=ray.data.ActorPoolStrategy(size=pool.actors),
+        num_gpus=pool.gpus, compute=pool.strategy(),
     )  # fmt: skip
 
 

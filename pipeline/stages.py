@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.tables import SHARES
+from pipeline.tables import NODES, SHARES
 
 MOSTLY_IDLE, HARDLY_IDLE = 0.5, 0.2
 MOSTLY_WORK = 0.5
@@ -26,6 +27,7 @@ class Stages:
     conformer_seconds : core seconds that conformers took.
     busy_seconds, waiting_seconds : seconds that encoders worked, and waited for molecules.
     tokens, padding : computed by encoders, and how many of them were padding.
+    nodes : molecules that each node made conformers of, and encoded.
     """
 
     seconds: float
@@ -37,6 +39,7 @@ class Stages:
     waiting_seconds: float = 0.0
     tokens: float = 0.0
     padding: float = 0.0
+    nodes: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def padding_share(self) -> float:
@@ -84,3 +87,8 @@ class Stages:
 def shares_of(rows: pa.Table) -> dict[str, float]:
     """Sums of the columns SHARES of outcomes."""
     return {name: pc.sum(rows[name]).as_py() or 0.0 for name in SHARES}
+
+
+def nodes_of(rows: pa.Table) -> dict[str, dict[str, int]]:
+    """How many rows of outcomes each node worked on, by stage."""
+    return {name: dict(Counter(rows[name].drop_null().to_pylist())) for name in NODES}

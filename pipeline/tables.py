@@ -28,16 +28,28 @@ CONFORMERS = pa.schema(
     ]
 )
 # A row on its way to the encoder: a conformer (or a SMILES alone), or a rejection; and the core
-# seconds that its conformer took.
+# seconds that its conformer took, on which node.
 TO_ENCODE = pa.schema(
-    [*REJECTIONS, *(f for f in CONFORMERS if f.name != "key"), ("conformer_seconds", pa.float64())]
+    [
+        *REJECTIONS,
+        *(field for field in CONFORMERS if field.name != "key"),
+        ("conformer_seconds", pa.float64()),
+        ("conformer_node", _TEXT),
+    ]
 )
 # The encoder's peaks up to this row, and this row's part of its batch's tokens, padding, and of the
 # seconds that the encoder worked on it and waited for it.
 PEAKS = ("gpu_gb", "resident_gb")
 SHARES = ("conformer_seconds", "tokens", "padding", "busy_seconds", "waiting_seconds")
 MEASURED = (*PEAKS, *SHARES)
-OUTCOMES = pa.schema([*REJECTIONS, *((name, pa.float64()) for name in MEASURED)])
+NODES = ("conformer_node", "encoder_node")
+OUTCOMES = pa.schema(
+    [
+        *REJECTIONS,
+        *((name, pa.float64()) for name in MEASURED),
+        *((name, _TEXT) for name in NODES),
+    ]
+)
 
 
 @dataclass(frozen=True)

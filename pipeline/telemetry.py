@@ -7,6 +7,8 @@ import resource
 import sys
 import time
 
+import ray
+
 log = logging.getLogger(__name__)
 GIB = 1024**3
 PROGRESS_SECONDS = 5.0
@@ -49,6 +51,13 @@ def peak_gpu_memory_gb() -> float:
 def peak_resident_memory_gb() -> float:
     """Most resident memory that this process had since the last reset, GiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+
+
+def node() -> str:
+    """The Ray node that this process is on, by the first digits of its id; outside of Ray, none."""
+    if not ray.is_initialized():
+        return ""
+    return ray.get_runtime_context().get_node_id()[:8]
 
 
 def gpu_load() -> dict[str, float]:

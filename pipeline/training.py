@@ -37,7 +37,8 @@ OUT_OF_MEMORY_ADVICE = (
 NOT_IDENTITY = (
     "output_dir", "cache_root", "num_workers", "device", "checkpoint_every", "encoder_workers",
     "encoding_batch_size", "force_recompute_cache", "retry_rejected", "resident_gb",
-    "conformer_seconds", "dataset", "weights", "trunk_cache", "trunk_gb", "gradient_checkpointing",
+    "conformer_seconds", "conformer_gb", "dataset", "weights", "trunk_cache", "trunk_gb",
+    "gradient_checkpointing",
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import AllChem, rdDistGeom
 
-from pipeline.conformers import IsolatedEmbedder, embed, identity
+from pipeline.conformers import ATTEMPTS, IsolatedEmbedder, embed, identity
 from pipeline.conformers_gpu import embed_many
 from pipeline.errors import InputError, RowRejected
 from pipeline.molecules import canonicalize, molecule_key
@@ -73,11 +73,35 @@ def test_a_molecule_that_hangs_is_rejected_and_the_next_one_works(isolated):
 
 def test_a_molecule_that_kills_rdkit_is_rejected_and_the_next_one_works():
     embedder = IsolatedEmbedder(seed=42, hydrogens=False, limit_seconds=60)
-    embedder.embed("CCO")
-    child = embedder._child.pid
-    threading.Timer(0.5, os.kill, (child, signal.SIGKILL)).start()
-    with pytest.raises(RowRejected, match="RDKit crashed"):
+    children = []
+
+    def kill_each():
+        while len(children) < ATTEMPTS:
+            child = embedder._child
+            if child is not None and child.pid not in children:
+                time.sleep(0.5)  # until it is at work
+                children.append(child.pid)
+                os.kill(child.pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_each)
+    killer.start()
+    with pytest.raises(RowRejected, match="RDKit crashed on it 2 times"):
         embedder.embed(HANGS)
+    killer.join()
+    assert len(embedder.embed("CCO").atoms) == 3
+    embedder.close()
+
+
+def test_a_molecule_whose_child_the_system_kills_once_gets_its_conformer(isolated):
+    isolated.embed("CCO")
+    os.kill(isolated._child.pid, signal.SIGKILL)
+    assert len(isolated.embed("CCO").atoms) == 3
+
+
+def test_a_molecule_that_needs_too_much_memory_is_rejected_and_the_next_one_works():
+    embedder = IsolatedEmbedder(seed=42, hydrogens=False, limit_seconds=60, limit_gb=1.0)
+    with pytest.raises(RowRejected, match="needs more than 1 GiB"):
+        embedder.embed("C" * 8000)
     assert len(embedder.embed("CCO").atoms) == 3
     embedder.close()
 

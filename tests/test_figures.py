@@ -139,8 +139,8 @@ def test_movers_fit_a_page_whatever_their_number(tmp_path, lost):
     path = tmp_path / "movers.png"
     gained = [make_mover(is_ood=False, before=0.8, after=0.1)]
     figures.movers_figure(gained, [make_mover(gain=-0.1)] * lost, str(path))
-    rows = 1 + -(-lost // figures.MOLECULES_A_ROW)
-    assert picture(path).shape[0] == pytest.approx((2.5 * rows + 0.9) * figures.DPI, abs=2)
+    rows = 1 + -(-lost // drawings.MOLECULES_A_ROW)
+    assert picture(path).shape[0] == pytest.approx((2.5 * rows + 0.9) * drawings.DPI, abs=2)
 
 
 def test_a_structure_is_drawn_in_every_cell(tmp_path):
@@ -148,7 +148,7 @@ def test_a_structure_is_drawn_in_every_cell(tmp_path):
     figures.movers_figure([make_mover("c1ccccc1CCN")] * 4, [], str(path))
     grey = picture(path)
     middle = grey[int(0.3 * len(grey)) : int(0.75 * len(grey))]
-    for cell in np.array_split(middle, figures.MOLECULES_A_ROW, axis=1):
+    for cell in np.array_split(middle, drawings.MOLECULES_A_ROW, axis=1):
         assert (cell < 0.8).sum() > 200
 
 
@@ -162,7 +162,7 @@ def test_a_smiles_that_cannot_be_read_leaves_its_caption(tmp_path, capfd):
 
 def test_long_ids_keep_both_ends_and_signs_of_formulas_are_text(tmp_path):
     short = drawings.shortened("a_data_set_of_some_length:ood_test:12345")
-    assert len(short) == figures.ID_CHARACTERS
+    assert len(short) == drawings.ID_CHARACTERS
     assert (short[:10], short[-10:]) == ("a_data_set", "test:12345")
     assert drawings.shortened("mol1") == "mol1"
     figures.movers_figure([make_mover(id=r"$\frac{$ _x_ 100%")], [], str(tmp_path / "movers.png"))
