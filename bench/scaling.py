@@ -1,6 +1,6 @@
 """What scoring a library costs: cores, GPUs, hours, bytes and money, from measured costs.
 
-`python -m bench.scaling --molecules 10000000 1000000000` prints the tables of docs/scaling.md;
+`python -m bench.scaling --molecules '[1e7,1e9]'` prints the tables of docs/scaling.md;
 each cost is a flag (`--help`).
 """
 

@@ -165,6 +165,14 @@ def encoder_pool(settings: EncoderSettings) -> EncoderPool:
             gpus /= 2  # the other half is its conformers'
         size = settings.encoding_batch_size or GPU_BATCH
         return EncoderPool(actors, device, 0, gpus, size, now=now)
-    room = int(resources().get("memory", 0) // CPU_ENCODER_BYTES)
-    actors = settings.encoder_workers or max(1, min(cluster_cores(), room))
-    return EncoderPool(actors, device, 0, 0, settings.encoding_batch_size or CPU_BATCH)
+    size = settings.encoding_batch_size or CPU_BATCH
+    actors, now = (
+        settings.encoder_workers or max(1, min(int(has.get("CPU", 1)), _room(has)))
+        for has in (resources(), ray.cluster_resources())
+    )
+    return EncoderPool(actors, device, 0, 0, size, now=now)
+
+
+def _room(has: dict[str, float]) -> int:
+    """Encoders that some nodes' memory holds."""
+    return int(has.get("memory", 0) // CPU_ENCODER_BYTES)

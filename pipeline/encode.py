@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import ray.data
 
 from pipeline import metrics, telemetry
-from pipeline.cluster import EncoderPool, cluster_cores, encoder_pool, settled
+from pipeline.cluster import cluster_cores, encoder_pool, settled
 from pipeline.config import EncoderSettings
 from pipeline.embed import ON_A_CORE, blocks, with_conformers
 from pipeline.encode_steps import (
@@ -39,7 +39,7 @@ from pipeline.stages import Stages, nodes_of, shares_of
 from pipeline.store import Index, KeyedTable, new_run_stamp
 from pipeline.tables import OUTCOMES, REJECTIONS, Tables
 from pipeline.trunk import TrunkSpec
-from pipeline.tuning import budget_of, tuned
+from pipeline.tuning import tuned_pool
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def encoding_graph(
     ----------
     run : stamp of the shards that this run writes.
     """
-    pool = _tuned_pool(tables, settings)
+    pool = tuned_pool(tables, settings)
     if tables.trunk is not None:  # a batch's activations pass through the host's memory
         pool = pool._replace(batch_size=min(pool.batch_size, TRUNK_BATCH))
     # Few molecules shall not leave an encoder without any.
@@ -189,17 +189,6 @@ def stages_of(settings: EncoderSettings, seconds: float, **found: Any) -> Stages
     """
     pool = encoder_pool(settings)
     return Stages(seconds, cluster_cores(), pool.actors, pool.device == "cuda", **found)
-
-
-def _tuned_pool(tables: Tables, settings: EncoderSettings) -> EncoderPool:
-    """The actors to start, with the batch sizes that jobs.tune found, if it ran."""
-    pool = encoder_pool(settings)
-    found = tuned(settings, tables.identity, pool)
-    if found is None:
-        return pool
-    size = settings.encoding_batch_size or found.encoding_batch_size
-    log.info("batches as jobs.tune chose: %s molecules, %s tokens", size, found.tokens)
-    return pool._replace(batch_size=size, budget=budget_of(found.tokens, size))
 
 
 def _check_nothing_lost(wanted: pa.Table, features: Index, rejected: pa.Table) -> None:

@@ -139,6 +139,7 @@ class EncodeBatch:
         started = time.perf_counter()
         rows = _rows(batch)
         ready, prepared = [], []
+        fresh = [row.get("reason") is None for row in rows]
         for row in rows:
             if row.get("reason") is not None:
                 continue
@@ -157,7 +158,10 @@ class EncodeBatch:
             [{name: row.get(name) for name in OUTCOMES.names} | measured for row in rows],
             schema=OUTCOMES,
         )
-        mine = pc.equal(outcome["stage"], "encode").fill_null(False)
+        # Not those that the store rejected before.
+        mine = pc.and_(
+            pc.equal(outcome["stage"], "encode").fill_null(False), pa.array(fresh, pa.bool_())
+        )
         metrics.count("encoded", features.num_rows)
         metrics.count("rejected", pc.sum(mine).as_py() or 0, stage="encode")
         self.tables.feature_rejections.write(

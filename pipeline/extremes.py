@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import fsspec
@@ -10,9 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pipeline.drawings import molecules_figure
+from pipeline.errors import InputError
 from pipeline.score_steps import REJECTED_FOLDER, SCORES, SCORES_FOLDER
 from pipeline.store import absolute, write_atomically
 from pipeline.text import csv_bytes
+
+MOST_DRAWN = 100
 
 
 class Extremes(NamedTuple):
@@ -29,17 +33,16 @@ def write_extremes(output_dir: str, top: int) -> Extremes:
 
     Parameters
     ----------
-    top : molecules at either end; with 0 nothing is written.
+    top : molecules at either end, the first MOST_DRAWN of them drawn; with 0 nothing is written.
     """
     most = least = SCORES.empty_table()
     scored = ood = 0
-    for batch in _dataset(output_dir, SCORES_FOLDER, SCORES).to_batches():
-        table = pa.table(batch)
+    for table in _tables(output_dir, SCORES_FOLDER):
         scored += table.num_rows
         ood += pc.sum(table["is_ood"]).as_py() or 0
         most = _ends(pa.concat_tables([most, table]), top, "descending")
         least = _ends(pa.concat_tables([least, table]), top, "ascending")
-    rejected = _dataset(output_dir, REJECTED_FOLDER, pa.schema([])).count_rows()
+    rejected = sum(table.num_rows for table in _tables(output_dir, REJECTED_FOLDER))
     if top and scored:
         rows = [
             (end, rank, *row.values())
@@ -52,16 +55,25 @@ def write_extremes(output_dir: str, top: int) -> Extremes:
             ("most_ood", "Highest energies: the most OOD", most),
             ("least_ood", "Lowest energies: the least OOD", least),
         ):
-            molecules_figure(table.to_pylist(), title, f"{output_dir}/{name}.png")
+            drawn = table.slice(0, MOST_DRAWN).to_pylist()
+            molecules_figure(drawn, title, f"{output_dir}/{name}.png")
     return Extremes(scored + rejected, scored, rejected, ood)
 
 
-def _dataset(output_dir: str, folder: str, schema: pa.Schema) -> ds.Dataset:
+def _tables(output_dir: str, folder: str) -> Iterator[pa.Table]:
+    """A folder's parts, a few rows at a time."""
     fs, path = fsspec.url_to_fs(f"{absolute(output_dir)}/{folder}")
     if not fs.exists(path):
-        return ds.dataset(schema.empty_table())
+        return
     fs.invalidate_cache(path)
-    return ds.dataset(path, filesystem=fs, format="parquet")
+    try:
+        for batch in ds.dataset(path, filesystem=fs, format="parquet").to_batches():
+            yield pa.table(batch)
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{output_dir}/{folder}: a file is damaged; delete it and run again: {reason}"
+        ) from None
 
 
 def _ends(table: pa.Table, top: int, order: str) -> pa.Table:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from pipeline.config import LibrarySettings
 from pipeline.errors import InputError
 from pipeline.raw_rows import RAW, DataFile, from_table, raw_rows, require_columns, wanted_columns
+from pipeline.store import absolute
 
 SPLITS = ("train", "iid_val", "iid_test", "ood_val", "ood_test")
 CSV_BLOCK_BYTES = 1 << 24  # read at once; no line may be longer
@@ -41,8 +42,12 @@ def data_files(name: str) -> list[DataFile]:
                 f"{name}: unknown format; a data file ends in {', '.join(FORMATS)} (or one of "
                 "these with .gz), or is a folder of such files"
             )
-        return [DataFile(name, known, _stem(path))]
-    files = sorted(f for f in fs.ls(path, detail=False) if _format_of(f) and not fs.isdir(f))
+        return [DataFile(absolute(name), known, _stem(path))]
+    files = sorted(
+        entry["name"] for entry in fs.ls(path, detail=True)
+        if entry["type"] == "file" and _format_of(entry["name"])
+        and not PurePosixPath(entry["name"]).name.startswith(".")
+    )  # fmt: skip
     if not files:
         raise InputError(f"{name}: no file in this folder ends in {', '.join(FORMATS)}")
     folder = PurePosixPath(path).name
@@ -133,7 +138,7 @@ def _read_csv(file: DataFile, settings: LibrarySettings) -> Iterator[pa.Table]:
         opened.seek(0)
         require_columns(settings, file, blocks(opened).schema.names)
     # Types guessed from the first block need not fit the others, and SMILES need not be UTF-8.
-    columns = [name for name in wanted_columns(settings).values() if name]
+    columns = list(dict.fromkeys(name for name in wanted_columns(settings).values() if name))
     types = {name: pa.string() for name in columns} | {settings.smiles_column: pa.binary()}
     start = 0
     with fsspec.open(file.uri, "rb", compression="infer") as opened:
@@ -158,7 +163,7 @@ def _read_csv(file: DataFile, settings: LibrarySettings) -> Iterator[pa.Table]:
 
 def _read_parquet(file: DataFile, settings: LibrarySettings) -> Iterator[pa.Table]:
     start = 0
-    columns = [name for name in wanted_columns(settings).values() if name]
+    columns = list(dict.fromkeys(name for name in wanted_columns(settings).values() if name))
     with fsspec.open(file.uri, "rb") as opened:
         reader = pq.ParquetFile(opened)
         require_columns(settings, file, reader.schema_arrow.names)

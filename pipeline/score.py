@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow.compute as pc
 import ray
@@ -20,7 +20,7 @@ import ray.data
 from pipeline import telemetry
 from pipeline.checkpoint import Checkpoint, json_bytes, load_checkpoint
 from pipeline.checkpoint_encoder import check_same_encoder, settings_of
-from pipeline.cluster import EncoderPool, encoder_pool, start_ray
+from pipeline.cluster import EncoderPool, settled, start_ray
 from pipeline.config import TrainSettings
 from pipeline.conformers import NVMOLKIT
 from pipeline.embed import ON_A_CORE
@@ -30,10 +30,10 @@ from pipeline.evaluation import energies_of
 from pipeline.experiment import check_inputs
 from pipeline.extremes import write_extremes
 from pipeline.formats import data_files, stream_rows
+from pipeline.raw_rows import DataFile
 from pipeline.score_config import ScoreSettings
+from pipeline.score_output import done_chunks
 from pipeline.score_steps import (
-    REJECTED_FOLDER,
-    SCORES_FOLDER,
     Calibration,
     Embed,
     ScoreChunk,
@@ -41,12 +41,12 @@ from pipeline.score_steps import (
     look_up,
     read_chunks,
 )
-from pipeline.store import absolute, new_run_stamp, remove, write_atomically
-from pipeline.tables import PEAKS, SHARES, Tables
+from pipeline.store import absolute, new_run_stamp, write_atomically
+from pipeline.tables import NODES, PEAKS, SHARES, Tables
+from pipeline.tuning import tuned_pool
 
 log = logging.getLogger(__name__)
 
-IDENTITY = "_settings.json"
 ONE_CHUNK = {**ON_A_CORE, "batch_size": 1}
 
 
@@ -68,8 +68,12 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
     """
     checkpoint = load_checkpoint(settings.checkpoint)
     encoder = settings_of(
-        checkpoint, settings, encoding_batch_size=settings.encoding_batch_size,
-        encoder_workers=settings.encoder_workers, data_file=settings.data_file,
+        checkpoint, settings, data_file=settings.data_file,
+        conformer_seconds=settings.conformer_seconds, conformer_gb=settings.conformer_gb,
+    )  # fmt: skip
+    encoder = replace(  # None too: the training run's machine may have been another
+        encoder, encoding_batch_size=settings.encoding_batch_size,
+        encoder_workers=settings.encoder_workers,
     )  # fmt: skip
     files = data_files(settings.data_file)
     check_inputs(encoder)
@@ -77,6 +81,9 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
     for file in files[:1]:  # a column that is not there is told before anything is computed
         next(stream_rows(file, settings, 1), None)
     start_ray()
+    encoder = settled(encoder)
+    tables = Tables.of(encoder)
+    done = done_chunks(settings, checkpoint, files, tables.features.key)
     calibration = calibrated(checkpoint, encoder)
     count = len(calibration.energies)
     if settings.alpha < 1 / (count + 1):
@@ -84,19 +91,23 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
             f"--alpha {settings.alpha:g}: with {count} ID validation molecules the smallest "
             f"p-value is {1 / (count + 1):.4g}; choose at least that"
         )
-    done = _done(settings, checkpoint)
     progress = telemetry.Progress("scores", None)
     totals: Counter[str] = Counter()
     peaks: Counter[str] = Counter()
-    for counts in _graph(checkpoint, encoder, calibration, settings, done).iter_batches(
-        batch_size=None, batch_format="pyarrow"
-    ):
+    nodes: dict[str, Counter[str]] = {name: Counter() for name in NODES}
+    graph = scoring_graph(checkpoint, encoder, tables, calibration, settings, files, done)
+    for counts in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
         for name in ("rows", "encoded", *SHARES):
             totals[name] += pc.sum(counts[name]).as_py()
         for name in PEAKS:
             peaks[name] = max(peaks[name], pc.max(counts[name]).as_py())
+        for name in NODES:
+            for found in counts[name].to_pylist():
+                nodes[name].update(json.loads(found))
         progress.advance(pc.sum(counts["rows"]).as_py())
-    stages = stages_of(encoder, progress.seconds, **{name: totals[name] for name in SHARES})
+    shares = {name: totals[name] for name in SHARES}
+    where = {name: dict(counted) for name, counted in nodes.items()}
+    stages = stages_of(encoder, progress.seconds, nodes=where, **shares)
     found = write_extremes(settings.output_dir, settings.top)
     if found.rows == 0:
         raise InputError(f"{settings.data_file}: the file has no rows")
@@ -142,23 +153,28 @@ def calibrated(checkpoint: Checkpoint, encoder: TrainSettings) -> Calibration:
     return Calibration(np.sort(energies_of(checkpoint.head, features).astype(np.float64)))
 
 
-def _graph(
+def scoring_graph(
     checkpoint: Checkpoint,
     encoder: TrainSettings,
+    tables: Tables,
     calibration: Calibration,
     settings: ScoreSettings,
+    files: list[DataFile],
     done: frozenset[str],
 ) -> ray.data.Dataset:
-    """The flow from data files to counts of what was written."""
-    pool = encoder_pool(encoder)
-    tables = Tables.of(encoder).snapshot(settings.keep_encodings)
-    step = Step(ray.put(tables), encoder, new_run_stamp())
-    files = [
-        {"number": number, **file._asdict()}
-        for number, file in enumerate(data_files(settings.data_file))
-    ]
+    """The flow from data files to counts of what was written.
+
+    Parameters
+    ----------
+    encoder : settled.
+    done : chunks to leave out.
+    """
+    pool = tuned_pool(tables, encoder)
+    snapshot = ray.put(tables.snapshot(settings.keep_encodings))
+    step = Step(snapshot, encoder, new_run_stamp())
+    items = [{"number": number, **file._asdict()} for number, file in enumerate(files)]
     chunks = (
-        ray.data.from_items(files, override_num_blocks=len(files))
+        ray.data.from_items(items, override_num_blocks=len(items))
         .map_batches(
             read_chunks,
             fn_kwargs={"settings": settings, "rows": settings.chunk_size, "done": done},
@@ -189,45 +205,3 @@ def _embedded(chunks: ray.data.Dataset, step: Step, pool: EncoderPool) -> ray.da
         Embed, fn_constructor_kwargs={"step": step}, batch_format="pyarrow", batch_size=1,
         num_gpus=pool.gpus, compute=pool.strategy(),
     )  # fmt: skip
-
-
-def _done(settings: ScoreSettings, checkpoint: Checkpoint) -> frozenset[str]:
-    """Chunks whose scores the output folder has; InputError if they are not of these settings."""
-    output = absolute(settings.output_dir)
-    identity = _identity(settings, checkpoint)
-    fs, path = fsspec.url_to_fs(f"{output}/{IDENTITY}")
-    if settings.force_recompute_cache:
-        for folder in (SCORES_FOLDER, REJECTED_FOLDER):
-            remove(f"{output}/{folder}")
-    elif fs.exists(path):
-        before = json.loads(fs.cat_file(path))
-        changed = [name for name in identity if before.get(name) != identity[name]]
-        if changed:
-            raise InputError(
-                f"--output_dir {settings.output_dir} holds scores of another {changed[0]}; give "
-                "another folder, or pass --force_recompute_cache to score anew"
-            )
-    write_atomically(f"{output}/{IDENTITY}", json_bytes(identity))
-    fs, folder = fsspec.url_to_fs(f"{output}/{SCORES_FOLDER}")
-    if not fs.exists(folder):
-        return frozenset()
-    fs.invalidate_cache(folder)
-    names = (name.rsplit("/", 1)[-1] for name in fs.ls(folder, detail=False))
-    done = frozenset(n.removesuffix(".parquet") for n in names if n.startswith("part-"))
-    if done:
-        log.info("%s chunks are scored already", f"{len(done):,}")
-    return done
-
-
-def _identity(settings: ScoreSettings, checkpoint: Checkpoint) -> dict[str, Any]:
-    """What decides the content of a chunk's file."""
-    names = ("alpha", "chunk_size", "smiles_column", "id_column")
-    files = []
-    for file in data_files(settings.data_file):
-        fs, path = fsspec.url_to_fs(file.uri)
-        files.append({**file._asdict(), "bytes": fs.size(path)})
-    return {
-        **{name: getattr(settings, name) for name in names},
-        "data_file": files,
-        "checkpoint": {"features": checkpoint.features_key, "head": checkpoint.head_sha256},
-    }

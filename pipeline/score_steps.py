@@ -6,6 +6,7 @@ tear one apart: a chunk's scores are in one file, written once.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,8 +23,8 @@ from pipeline.formats import stream_rows
 from pipeline.lookup import known, pending_of, refused, unique, without
 from pipeline.raw_rows import DataFile
 from pipeline.sources import REJECTED, parse_block, with_ids
-from pipeline.stages import shares_of
-from pipeline.store import feature_matrix, parquet_bytes, write_atomically
+from pipeline.stages import nodes_of, shares_of
+from pipeline.store import feature_matrix, parquet_bytes, remove, write_atomically
 from pipeline.tables import REJECTIONS, TO_ENCODE
 
 SCORES = pa.schema(
@@ -93,7 +94,17 @@ def read_chunks(
         for place, piece in enumerate(stream_rows(DataFile(**file), settings, rows)):
             name = chunk_name(number, place)
             if name not in done:
+                piece = with_names(piece, file["stem"], place * rows)
                 yield pa.table({"chunk": [name], "rows": [packed(piece)]})
+
+
+def with_names(rows: pa.Table, stem: str, start: int) -> pa.Table:
+    """Rows of a file from a place on; an empty id becomes the one that a row without ids has."""
+    if not rows["id"].null_count:
+        return rows
+    names = pa.array([f"{stem}:{start + i}" for i in range(rows.num_rows)])
+    column = pc.coalesce(rows["id"], names)
+    return rows.set_column(rows.column_names.index("id"), "id", column)
 
 
 def chunk_name(file: int, place: int) -> str:
@@ -190,16 +201,17 @@ class ScoreChunk:
         name = chunk["chunk"][0].as_py()
         if rejected.num_rows:
             write(self.output, REJECTED_FOLDER, name, rejected)
+        else:  # an earlier attempt may have rejected some
+            remove(f"{self.output}/{REJECTED_FOLDER}/{name}.parquet")
         write(self.output, SCORES_FOLDER, name, scores)
         metrics.count("scored", scores.num_rows)
         counts = {
             "rows": rows.num_rows,
-            "scored": scores.num_rows,
-            "rejected": rejected.num_rows,
             "encoded": made.num_rows,
             "gpu_gb": telemetry.peak_gpu_memory_gb(),
             "resident_gb": telemetry.peak_resident_memory_gb(),
             **shares_of(outcome),
+            **{name: json.dumps(found) for name, found in nodes_of(outcome).items()},
         }
         return pa.table({name: [value] for name, value in counts.items()})
 

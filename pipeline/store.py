@@ -182,11 +182,14 @@ class KeyedTable:
         """
         index = index or self.index()
         position = self._positions(keys, index)
-        pieces, order = [], []
-        for number in np.unique(index.shard[position]):
-            here = np.flatnonzero(index.shard[position] == number)
-            pieces.append(self.read_shard(index.shards[number]).take(index.row[position[here]]))
-            order.append(here)
+        numbers = np.unique(index.shard[position])
+        order = [np.flatnonzero(index.shard[position] == number) for number in numbers]
+
+        def rows_of(number: int, here: np.ndarray) -> pa.Table:
+            return self.read_shard(index.shards[number]).take(index.row[position[here]])
+
+        with ThreadPoolExecutor(READ_THREADS) as pool:
+            pieces = list(pool.map(rows_of, numbers, order))
         if not pieces:
             return pa.table({"key": pa.array([], pa.string())})
         return pa.concat_tables(pieces).take(np.argsort(np.concatenate(order)))

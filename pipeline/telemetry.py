@@ -70,7 +70,7 @@ def gpu_load() -> dict[str, float]:
             "gpu_utilisation": float(torch.cuda.utilization()),
             "gpu_power_watts": torch.cuda.power_draw() / 1000,
         }
-    except (ModuleNotFoundError, RuntimeError):  # no NVML, or a GPU (MIG) that does not tell
+    except Exception:  # no NVML, or a GPU that does not tell; figures must not end a run
         return {}
 
 

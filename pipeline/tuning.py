@@ -195,3 +195,14 @@ def _sweep(
             return
         computed, padding = encoder.take_token_counts()
         yield Trial(window, tokens, padding / computed, memory, done / seconds)
+
+
+def tuned_pool(tables: Tables, settings: EncoderSettings) -> EncoderPool:
+    """The actors to start, with the batch sizes that jobs.tune found, if it ran."""
+    pool = encoder_pool(settings)
+    found = tuned(settings, tables.identity, pool)
+    if found is None:
+        return pool
+    size = settings.encoding_batch_size or found.encoding_batch_size
+    log.info("batches as jobs.tune chose: %s molecules, %s tokens", size, found.tokens)
+    return pool._replace(batch_size=size, budget=budget_of(found.tokens, size))

@@ -15,7 +15,7 @@ from jobs.tune import tune as tune_job
 from pipeline import tuning
 from pipeline.cluster import encoder_pool
 from pipeline.config import EncodeSettings, TuneSettings
-from pipeline.encode import _tuned_pool, encode
+from pipeline.encode import encode
 from pipeline.encode_steps import EncodeBatch
 from pipeline.store import write_atomically
 from pipeline.tables import Tables
@@ -77,10 +77,10 @@ def test_encoding_takes_up_what_was_tuned(argv, moses_smiles, small_weights):
     shards = Path("store/features").rglob("*.parquet")
     sizes = [pq.read_metadata(shard).num_rows for shard in shards]
     assert sum(sizes) == 30 and max(sizes) == 7
-    pool = _tuned_pool(tables, settings)
+    pool = tuning.tuned_pool(tables, settings)
     assert EncodeBatch(tables, settings, "run", pool).encoder.budget == tuning.budget_of(123, 7)
     own = replace(settings, encoding_batch_size=9)
-    assert _tuned_pool(tables, own).batch_size == 9
+    assert tuning.tuned_pool(tables, own).batch_size == 9
 
 
 def test_a_damaged_note_is_told_and_left_aside(argv, small_weights, caplog):
