@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -12,6 +14,10 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: its kernels run on the CPU
 
+from ray.train import RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from pipeline import pretrain, ray_training, training
 from pipeline.cluster import start_ray
 from pipeline.encoders.unimol.checkpoints import save_checkpoint
 from pipeline.encoders.unimol.model import UniMolConfig
@@ -32,6 +38,47 @@ def ray_session():
     yield
     del os.environ["RAY_ADDRESS"]
     ray.shutdown()
+
+
+class KeptDirectory(str):
+    """Stands for tempfile.TemporaryDirectory, but stays."""
+
+    def __new__(cls):
+        return super().__new__(cls, tempfile.mkdtemp())
+
+    __enter__ = str.__str__
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def in_process():
+    """One training worker runs in this process, which saves the 8 s of Ray Train's own.
+
+    For tests of what training leads to; tests of resuming, several workers and memory do without.
+    """
+    distributed = ray_training.torch_trainer
+
+    def trainer(loop, config, *, workers, storage, name, datasets=None, **others):
+        if workers > 1:
+            return distributed(loop, config, workers=workers, storage=storage, name=name,
+                               datasets=datasets, **others)  # fmt: skip
+        return TorchTrainer(
+            loop, train_loop_config=config, datasets=datasets or {},
+            scaling_config=ScalingConfig(num_workers=0),
+            run_config=RunConfig(name=name, storage_path=storage),
+        )  # fmt: skip
+
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (training, pretrain):
+            patch.setattr(module, "torch_trainer", trainer)
+        kept = SimpleNamespace(TemporaryDirectory=KeptDirectory)
+        patch.setattr(ray_training, "tempfile", kept)
+        yield
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

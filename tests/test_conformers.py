@@ -34,7 +34,7 @@ def reference(smiles):
 def test_coordinates_equal_those_of_unimol_tools(hiv_smiles, moses_smiles):
     from rdkit import Chem
 
-    smiles = hiv_smiles[:100] + moses_smiles[:100]
+    smiles = hiv_smiles[:60] + moses_smiles[:40]
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         expected = pool.map(reference, smiles, chunksize=5)
         made = pool.map(embed, smiles, chunksize=5)

@@ -37,7 +37,7 @@ def settings_for(folder, seed):
 
 
 @pytest.fixture(scope="module")
-def runs(ray_session, tmp_path_factory):
+def runs(ray_session, in_process, tmp_path_factory):
     """Training and evaluation by the pipeline, three seeds over one store."""
     folder = tmp_path_factory.mktemp("experiment")
     results = {}

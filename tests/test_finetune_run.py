@@ -43,7 +43,7 @@ NAMES = ("train", "iid_val", "iid_test", "ood_val", "ood_test")
 
 
 @pytest.fixture(scope="module")
-def home(ray_session, tmp_path_factory, hiv_smiles, moses_smiles) -> Path:
+def home(ray_session, in_process, tmp_path_factory, hiv_smiles, moses_smiles) -> Path:
     """A folder with a checkpoint of 4 layers and a split: MOSES is ID, HIV is OOD."""
     folder = tmp_path_factory.mktemp("finetune")
     save_checkpoint(random_model(LAYERS), folder / "base.pt")

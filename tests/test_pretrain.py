@@ -31,7 +31,7 @@ SIZES = {"layers": 2, "width": 32, "ffn_width": 64, "heads": 4}
 
 
 @pytest.fixture(scope="module")
-def home(ray_session, moses_smiles, hiv_smiles, tmp_path_factory) -> Path:
+def home(ray_session, in_process, moses_smiles, hiv_smiles, tmp_path_factory) -> Path:
     """A folder with a table of 60 molecules, two rows that are none, and one that repeats."""
     folder = tmp_path_factory.mktemp("pretrain")
     rows = [*moses_smiles[:40], *hiv_smiles[:20], *BAD, moses_smiles[0]]

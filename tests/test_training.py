@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from pipeline import ray_training
+from pipeline import ray_training, training
 from pipeline.batches import ResidentBatches
 from pipeline.checkpoint import load_checkpoint
 from pipeline.config import TrainSettings
@@ -131,7 +131,7 @@ def plain_loop(
 
 
 @pytest.fixture(scope="module")
-def data(ray_session, tmp_path_factory):
+def data(ray_session, in_process, tmp_path_factory):
     return synthetic(tmp_path_factory.mktemp("store"))
 
 
@@ -233,6 +233,7 @@ def test_every_worker_streams_rows_in_the_stores_order(data, tmp_path, monkeypat
             raise InterruptedError
 
     monkeypatch.setattr(ray_training, "TorchTrainer", Recorder)
+    monkeypatch.setattr(training, "torch_trainer", ray_training.torch_trainer)
     table = SlowFirstShard("unused", "features", {})
     table.uri = encoded.features.uri
     with pytest.raises(InterruptedError):
@@ -275,6 +276,6 @@ def test_dynamics_have_one_line_an_epoch(one_worker):
     assert {(line["encoder"], line["weights"]) for line in lines} == {("synthetic", "none")}
 
 
-def test_a_finished_run_leaves_no_ray_train_state(one_worker):
+def test_a_finished_run_leaves_no_ray_train_state(two_workers):
     """Else the same command would find it finished instead of training again."""
-    assert not list((one_worker.folder / ".ray_train").glob("*/checkpoint_*"))
+    assert not list((two_workers.folder / ".ray_train").glob("*/checkpoint_*"))
