@@ -30,6 +30,14 @@ def test_ray_accepts_it():
     validate_config(prepare_config(copy.deepcopy(CLUSTER)))  # as `ray up` does
 
 
+def test_ray_accepts_the_one_on_premise():
+    [text] = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    config = prepare_config(yaml.safe_load(text))
+    validate_config(config)
+    for command in config["head_start_ray_commands"] + config["worker_start_ray_commands"]:
+        subprocess.run(["bash", "-n", "-c", command], check=True)
+
+
 def test_rays_validation_can_fail():
     with pytest.raises(Exception, match="workers"):
         validate_config(prepare_config({**copy.deepcopy(CLUSTER), "workers": 3}))
