@@ -97,7 +97,7 @@ def test_work_spreads_over_all_nodes_to_the_results_of_one(
     nodes = check_same(tmp_path, expected, lines)["stages"]["nodes"]
     assert len(nodes["conformer_node"]) == 2
     assert sum(nodes["conformer_node"].values()) == 158  # one of them rejected
-    assert len(nodes["encoder_node"]) >= 2
+    assert nodes["encoder_node"].keys() <= nodes["conformer_node"].keys()  # none on the head
 
 
 def encoders(cluster: Cluster) -> list[psutil.Process]:
