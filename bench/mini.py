@@ -67,7 +67,7 @@ def main() -> None:
                 encoder_lr=ENCODER_LR,
                 seeds=SEEDS,
                 output_dir=folder,
-            )  # fmt: skip
+            )
         )
         for arm in ("frozen", "finetuned"):
             results[f"MolSieve-Mini, {arm}"] = [

@@ -31,8 +31,6 @@ class Costs:
     """A row of the feature table, float32, width 512."""
     score_bytes: float = 51.0
     """A row of the scores (2,000 molecules of MUV)."""
-    index_bytes: float = 48.0
-    """Memory of a row of a table's index, on the driver and once a node."""
 
 
 @dataclass(frozen=True)

@@ -156,8 +156,10 @@ class Embed:
         tables = ray.get(self.step.tables)
         made = make_conformers(unmade, tables, self.step.settings, self.step.run)
         molecules = pa.concat_tables([unpacked(chunk["molecules"][0]), made])
-        others = {name: unpacked(chunk[name][0]) for name in ("rows", "features")}
-        return _row(chunk, **others, molecules=molecules, unmade=unmade.slice(0, 0))
+        changed = _row(chunk, molecules=molecules, unmade=unmade.slice(0, 0))
+        return changed.append_column("rows", chunk["rows"]).append_column(
+            "features", chunk["features"]
+        )
 
 
 class ScoreChunk:
