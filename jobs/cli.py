@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 
 from pipeline.config import Settings
 from pipeline.errors import InputError
+from pipeline.files import starting_over
 from pipeline.telemetry import configure_logging
 
 S = TypeVar("S", bound=Settings)
@@ -59,7 +60,7 @@ def main(
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
     configure_logging()
     try:
-        work(parse(settings_class, job, sys.argv[1:] if argv is None else argv))
+        starting_over(work, parse(settings_class, job, sys.argv[1:] if argv is None else argv))
     except InputError as error:
         # One that a Ray worker raised has the message in its cause, and Ray's advice below it.
         message = str(getattr(error, "cause", error)).splitlines()[0]

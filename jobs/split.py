@@ -13,9 +13,9 @@ from pipeline.errors import InputError
 
 def split(settings: SplitSettings) -> None:
     """Cut a table and write the split file."""
+    from pipeline.files import write_atomically
     from pipeline.sources import first_of_each, read_molecules
     from pipeline.splits import make_split
-    from pipeline.store import write_atomically
 
     if not settings.output.endswith((".json", ".json.gz")):
         raise InputError(f"--output {settings.output}: must end in .json or .json.gz")

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from pipeline.energy import EnergyHead
 from pipeline.errors import InputError
+from pipeline.files import parquet_bytes, write_atomically
 from pipeline.finetune import FinetunedEncoder
-from pipeline.store import parquet_bytes, write_atomically
 
 FORMAT = 1
 CONFIG, MODEL, METRICS = "config.json", "model.safetensors", "metrics.json"

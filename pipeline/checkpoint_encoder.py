@@ -9,8 +9,8 @@ from typing import Any
 from pipeline.checkpoint import Checkpoint
 from pipeline.config import EvaluateSettings, TrainSettings
 from pipeline.errors import InputError
+from pipeline.files import absolute
 from pipeline.score_config import ScoreSettings
-from pipeline.store import absolute
 from pipeline.tables import Tables
 
 log = logging.getLogger(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import platform
@@ -17,7 +18,7 @@ from ray._private.state import state  # how far an autoscaler may go is in no pu
 from pipeline.config import EncoderSettings
 from pipeline.conformers import NVMOLKIT
 from pipeline.errors import InputError
-from pipeline.store import absolute
+from pipeline.files import absolute
 
 if TYPE_CHECKING:
     from pipeline.encoders.unimol.batching import Budget  # would import torch
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 E = TypeVar("E", bound=EncoderSettings)
 
+MAX_RESOURCES = "MOLSIEVE_MAX_RESOURCES"
 # How often Ray Train's controller looks at its workers, in seconds. Ray's default of 2 s
 # would make each report of a run whose epochs take milliseconds cost 2 s.
 TRAIN_POLL_SECONDS = "0.1"
@@ -79,18 +81,39 @@ def start_ray() -> None:
 
 
 def configure_data() -> None:
-    """Ray Data's settings: its bars on a terminal, our progress lines elsewhere."""
+    """Ray Data's settings: its bars on a terminal, our progress lines elsewhere; our own errors."""
     context = ray.data.DataContext.get_current()
+    context.raise_original_map_exception = True
     on_terminal = sys.stderr.isatty()
     context.enable_progress_bars = on_terminal
     context.print_on_execution_start = False
 
 
 def resources() -> dict[str, float]:
-    """What the cluster has, or what its autoscaler says it may grow to."""
-    most = state.get_max_resources_from_cluster_config() or {}
+    """What the cluster has, or may grow to where MOLSIEVE_MAX_RESOURCES or its autoscaler says so.
+
+    Raises
+    ------
+    InputError
+        If MOLSIEVE_MAX_RESOURCES is not a JSON object of numbers.
+    """
+    most = _named_resources() or state.get_max_resources_from_cluster_config() or {}
     now = ray.cluster_resources()
     return {name: max(now.get(name, 0.0), most.get(name, 0.0)) for name in now | most}
+
+
+def _named_resources() -> dict[str, float]:
+    """What the environment says of a cluster that grows; Ray's own autoscaler does not tell."""
+    text = os.environ.get(MAX_RESOURCES)
+    if not text:
+        return {}
+    try:
+        return {str(name): float(value) for name, value in json.loads(text).items()}
+    except (ValueError, AttributeError, TypeError):
+        raise InputError(
+            f"{MAX_RESOURCES}={text}: not a JSON object of numbers such as "
+            '{"CPU": 1024, "GPU": 8}'
+        ) from None
 
 
 def cluster_cores() -> int:
@@ -108,7 +131,10 @@ def device_of(setting: str) -> str:
     """
     has_gpu = resources().get("GPU", 0) > 0
     if setting == "cuda" and not has_gpu:
-        raise InputError("--device cuda: no node of the Ray cluster has a GPU; use --device cpu")
+        raise InputError(
+            "--device cuda: no node of the Ray cluster has a GPU; use --device cpu, or tell by "
+            f"{MAX_RESOURCES} how far the cluster may grow"
+        )
     return "cuda" if has_gpu and setting != "cpu" else "cpu"
 
 

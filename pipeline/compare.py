@@ -32,6 +32,7 @@ from pipeline.errors import InputError
 from pipeline.evaluation_run import run_evaluation
 from pipeline.experiment import check_inputs, encode_molecules, run_training, write_rejected
 from pipeline.figures import write_figures
+from pipeline.files import absolute, remove, starting_over, write_atomically
 from pipeline.finetune_run import (
     check_finetuning_flags,
     choose_trunk,
@@ -40,7 +41,6 @@ from pipeline.finetune_run import (
 from pipeline.ray_training import run_name
 from pipeline.sources import read_molecules
 from pipeline.splits import assign_roles
-from pipeline.store import absolute, remove, write_atomically
 from pipeline.tables import Tables
 from pipeline.training import NOT_IDENTITY, TRAINING_ROLES
 
@@ -220,22 +220,26 @@ def _run(settings: TrainSettings, identity: str, share: float = 1.0) -> str | No
     try:
         # It stands for results that are about to be replaced.
         remove(f"{settings.output_dir}/{FINISHED}")
-        run_training(settings, share)
-        run_evaluation(
-            EvaluateSettings(
-                checkpoint=f"{settings.output_dir}/checkpoint",
-                cache_root=settings.cache_root,
-                output_dir=settings.output_dir,
-                device=settings.device,
-                allow_overlap=settings.allow_overlap,
-            )
-        )
+        starting_over(_train_and_evaluate, settings, share)
     except Exception as error:  # whatever it is, the other runs shall go on
         log.debug("run failed", exc_info=True)
         return _reason(error)
     content = json_bytes({"identity": identity})
     write_atomically(f"{settings.output_dir}/{FINISHED}", content)
     return None
+
+
+def _train_and_evaluate(settings: TrainSettings, share: float) -> None:
+    run_training(settings, share)
+    run_evaluation(
+        EvaluateSettings(
+            checkpoint=f"{settings.output_dir}/checkpoint",
+            cache_root=settings.cache_root,
+            output_dir=settings.output_dir,
+            device=settings.device,
+            allow_overlap=settings.allow_overlap,
+        )
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import resource
 import select
 import subprocess
@@ -169,7 +170,10 @@ class IsolatedEmbedder:
         self._child: subprocess.Popen | None = None
 
     def embed(self, smiles: str) -> Conformer:
-        """As `embed`; RowRejected also if the child exceeds a limit, or dies each time."""
+        """As `embed`; RowRejected also if the child exceeds a limit, or dies each time.
+
+        InputError if it does not start, which is no molecule's fault.
+        """
         request = {"smiles": smiles, **self.recipe}
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -227,7 +231,15 @@ class IsolatedEmbedder:
                 stdout=subprocess.PIPE,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)},
             )
-            _read_line(self._child, START_LIMIT_SECONDS)  # "ready"
+            try:
+                _read_line(self._child, START_LIMIT_SECONDS)  # "ready"
+            except (TimeoutError, EOFError):
+                code = self.close()
+                raise InputError(
+                    "the process that makes conformers does not start on "
+                    f"{platform.node()} (exit code {code}); the log of its Ray worker says why. "
+                    f"If it is memory, raise --conformer_gb, which is {self.limit_gb:g}"
+                ) from None
         return self._child
 
     def __del__(self):
@@ -260,6 +272,7 @@ def serve(limit_gb: float) -> None:
     os.nice(10)  # where cores are shared, an encoder with a full batch goes first
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever RDKit prints must not mix with the answers
+    embed("CC")  # or it ends here: no memory for any molecule
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)

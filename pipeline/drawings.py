@@ -12,7 +12,7 @@ from matplotlib.figure import Figure, SubFigure
 from rdkit import Chem, rdBase
 from rdkit.Chem.Draw import rdMolDraw2D
 
-from pipeline.store import write_atomically
+from pipeline.files import write_atomically
 
 DPI = 150
 MOLECULES_A_ROW = 4

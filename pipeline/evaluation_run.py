@@ -18,9 +18,9 @@ from pipeline.config import EvaluateSettings, TrainSettings
 from pipeline.errors import InputError
 from pipeline.evaluation import energies_of, evaluate
 from pipeline.experiment import check_inputs, encode_molecules, require_roles, write_rejected
+from pipeline.files import write_atomically
 from pipeline.sources import read_molecules
 from pipeline.splits import assign_roles
-from pipeline.store import write_atomically
 from pipeline.text import csv_bytes
 
 log = logging.getLogger(__name__)

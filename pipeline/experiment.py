@@ -22,6 +22,7 @@ from pipeline.config import (
 )
 from pipeline.encode import EncodeResult, encode
 from pipeline.errors import InputError
+from pipeline.files import parquet_bytes, write_atomically
 from pipeline.finetune_run import (
     check_finetuning_flags,
     choose_trunk,
@@ -30,7 +31,6 @@ from pipeline.finetune_run import (
 from pipeline.formats import data_files
 from pipeline.sources import Molecules, read_molecules, with_ids
 from pipeline.splits import ROLES, assign_roles
-from pipeline.store import parquet_bytes, write_atomically
 from pipeline.tables import Tables
 from pipeline.training import TRAINING_ROLES, train
 from pipeline.trunk import TrunkSpec

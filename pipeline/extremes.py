@@ -8,12 +8,10 @@ from typing import NamedTuple
 import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from pipeline.drawings import molecules_figure
-from pipeline.errors import InputError
+from pipeline.files import absolute, read_parquet, write_atomically
 from pipeline.score_steps import REJECTED_FOLDER, SCORES, SCORES_FOLDER
-from pipeline.store import absolute, write_atomically
 from pipeline.text import csv_bytes
 
 MOST_DRAWN = 100
@@ -61,19 +59,14 @@ def write_extremes(output_dir: str, top: int) -> Extremes:
 
 
 def _tables(output_dir: str, folder: str) -> Iterator[pa.Table]:
-    """A folder's parts, a few rows at a time."""
+    """A folder's parts, one at a time."""
     fs, path = fsspec.url_to_fs(f"{absolute(output_dir)}/{folder}")
     if not fs.exists(path):
         return
     fs.invalidate_cache(path)
-    try:
-        for batch in ds.dataset(path, filesystem=fs, format="parquet").to_batches():
-            yield pa.table(batch)
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{output_dir}/{folder}: a file is damaged; delete it and run again: {reason}"
-        ) from None
+    for part in sorted(fs.ls(path, detail=False)):
+        if part.endswith(".parquet"):
+            yield read_parquet(fs, part)
 
 
 def _ends(table: pa.Table, top: int, order: str) -> pa.Table:

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from pipeline.config import LibrarySettings
 from pipeline.errors import InputError
+from pipeline.files import absolute
 from pipeline.raw_rows import RAW, DataFile, from_table, raw_rows, require_columns, wanted_columns
-from pipeline.store import absolute
 
 SPLITS = ("train", "iid_val", "iid_test", "ood_val", "ood_test")
 CSV_BLOCK_BYTES = 1 << 24  # read at once; no line may be longer

@@ -28,11 +28,11 @@ from pipeline.encoders.unimol.weights import UNTRAINED
 from pipeline.errors import InputError
 from pipeline.experiment import check_files, write_rejected
 from pipeline.figures import pretraining_figure
+from pipeline.files import absolute, remove, write_atomically
 from pipeline.pretrain_config import PretrainSettings
 from pipeline.pretrain_loop import PretrainJob, curves_csv, model_config, pretraining_loop
 from pipeline.ray_training import fit, read_state, run_name, threads_of, torch_trainer
 from pipeline.sources import read_molecules, with_ids
-from pipeline.store import absolute, remove, write_atomically
 
 log = logging.getLogger(__name__)
 

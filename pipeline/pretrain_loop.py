@@ -33,10 +33,11 @@ from pipeline.encoders.unimol.pretraining import (
     total_loss,
 )
 from pipeline.encoders.unimol.tokens import TOKEN_ORDERS, Vocabulary
+from pipeline.files import write_atomically
 from pipeline.pretrain_config import PretrainSettings
 from pipeline.pretrain_data import HELD_OUT, PretrainingMolecules
 from pipeline.ray_training import add_gradients, prepare_device, rank, read_state, report, world
-from pipeline.store import KeyedTable, write_atomically
+from pipeline.store import KeyedTable
 from pipeline.text import csv_bytes
 
 BETAS, EPSILON = (0.9, 0.99), 1e-6  # of AdamW, as Uni-Mol has them

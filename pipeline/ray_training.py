@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -24,8 +26,12 @@ from torch import Tensor
 
 from pipeline.cluster import cluster_cores, resources
 from pipeline.encoders.unimol.encoder import OUT_OF_MEMORY
-from pipeline.errors import InputError
+from pipeline.errors import DamagedShard, InputError
+from pipeline.files import IS_DAMAGED
 
+# What a worker says that cannot read rows which the store had: when it meets the damage, and when
+# Ray Train has started it again.
+LOST_ROWS = re.compile(rf"\S+ {IS_DAMAGED}.*|\d+ of \d+ keys are not in .*")
 STATE_FILE = "state.pt"
 ONEDNN_CACHE = "4096"
 
@@ -82,6 +88,8 @@ def torch_trainer(
             num_workers=workers,
             use_gpu=use_gpu,
             resources_per_worker={"CPU": cpus, **({"GPU": 1} if use_gpu else {})},
+            # GPUs talk faster within a node; CPU workers take the threads of all nodes.
+            placement_strategy="PACK" if use_gpu else "SPREAD",
         ),
         run_config=ray.train.RunConfig(
             name=name,
@@ -121,9 +129,18 @@ def fit(trainer: TorchTrainer, mend: str) -> ray.train.Result:
     except SystemExit:
         raise KeyboardInterrupt from None
     except TrainingFailedError as error:
-        if not any(words in str(error) for words in OUT_OF_MEMORY):
-            raise
-        raise InputError(f"training ran out of memory; {mend}") from None
+        told = str(error)
+        if any(words in told for words in OUT_OF_MEMORY):
+            raise InputError(f"training ran out of memory; {mend}") from None
+        damage = LOST_ROWS.search(told)
+        if damage:
+            raise DamagedShard(damage[0]) from None
+        if os.strerror(errno.ENOSPC) in told:
+            raise InputError(
+                "a disk is full that training writes to (--output_dir, or the temporary folder of "
+                "a node); make room, and run again: it continues"
+            ) from None
+        raise
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)

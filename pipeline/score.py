@@ -29,6 +29,7 @@ from pipeline.errors import InputError
 from pipeline.evaluation import energies_of
 from pipeline.experiment import check_inputs
 from pipeline.extremes import write_extremes
+from pipeline.files import absolute, write_atomically
 from pipeline.formats import data_files, stream_rows
 from pipeline.raw_rows import DataFile
 from pipeline.score_config import ScoreSettings
@@ -41,7 +42,7 @@ from pipeline.score_steps import (
     look_up,
     read_chunks,
 )
-from pipeline.store import absolute, new_run_stamp, write_atomically
+from pipeline.store import new_run_stamp
 from pipeline.tables import NODES, PEAKS, SHARES, Tables
 from pipeline.tuning import tuned_pool
 

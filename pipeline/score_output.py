@@ -10,10 +10,10 @@ import fsspec
 
 from pipeline.checkpoint import Checkpoint, json_bytes
 from pipeline.errors import InputError
+from pipeline.files import absolute, write_atomically
 from pipeline.raw_rows import DataFile
 from pipeline.score_config import ScoreSettings
 from pipeline.score_steps import REJECTED_FOLDER, SCORES_FOLDER
-from pipeline.store import absolute, write_atomically
 
 log = logging.getLogger(__name__)
 

@@ -19,12 +19,13 @@ from pipeline import metrics, telemetry
 from pipeline.cluster import EncoderPool
 from pipeline.config import EncoderSettings, LibrarySettings
 from pipeline.encode_steps import EncodeBatch, make_conformers, read_conformers
+from pipeline.files import parquet_bytes, remove, write_atomically
 from pipeline.formats import stream_rows
 from pipeline.lookup import known, pending_of, refused, unique, without
 from pipeline.raw_rows import DataFile
 from pipeline.sources import REJECTED, parse_block, with_ids
 from pipeline.stages import nodes_of, shares_of
-from pipeline.store import feature_matrix, parquet_bytes, remove, write_atomically
+from pipeline.store import feature_matrix
 from pipeline.tables import REJECTIONS, TO_ENCODE
 
 SCORES = pa.schema(

@@ -3,28 +3,30 @@
 A table lives in a folder named by a hash of what decides its rows (`_settings.json` beside the
 shards says what that was), so other settings never find these rows. A shard is written whole
 or not at all and never changes, so readers and writers need no locks. If a molecule is in
-several shards, the newest run's row counts.
+several shards, the newest run's row counts. A shard whose checksums are wrong is set aside, and
+its rows are computed anew.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
+import logging
 import time
-import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
+
+from pipeline.errors import DamagedShard
+from pipeline.files import absolute, parquet_bytes, read_parquet, write_atomically
+
+log = logging.getLogger(__name__)
 
 READ_THREADS = 16
 _KEY_TYPE = "S32"  # the hex digits of `pipeline.molecules.molecule_key`
@@ -35,52 +37,6 @@ def new_run_stamp() -> str:
     nanoseconds = time.time_ns()
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(nanoseconds // 10**9))
     return f"{stamp}.{nanoseconds % 10**9:09d}"
-
-
-def absolute(folder: str) -> str:
-    """A folder or URI that means the same in every process, without a slash at its end."""
-    return (folder if "://" in folder else os.path.abspath(folder)).rstrip("/")
-
-
-def write_atomically(uri: str, content: bytes) -> None:
-    """Write a file so that a reader sees all of it or nothing, on any fsspec filesystem.
-
-    Locally the bytes go to a hidden file that is then renamed; on an object store one upload
-    appears at once by itself.
-    """
-    fs, path = fsspec.url_to_fs(uri)
-    if not isinstance(fs, LocalFileSystem):
-        fs.pipe_file(path, content)
-        return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    partial = os.path.join(os.path.dirname(path), f".{uuid.uuid4().hex}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-        os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.unlink(partial)
-
-
-def remove(uri: str) -> None:
-    """Remove a file, or a folder with all in it, if it is there."""
-    fs, path = fsspec.url_to_fs(uri)
-    if fs.exists(path):
-        fs.rm(path, recursive=True)
-
-
-def parquet_bytes(table: pa.Table, dense: bool = False) -> bytes:
-    """A table as the bytes of a Parquet file, with a checksum on each page.
-
-    Parameters
-    ----------
-    dense : the rows are large and do not compress, so that trying would only cost time.
-    """
-    sink = BytesIO()
-    how = {"compression": "none", "use_dictionary": False} if dense else {}
-    pq.write_table(table, sink, write_page_checksum=True, **how)
-    return sink.getvalue()
 
 
 @dataclass(frozen=True)
@@ -151,11 +107,12 @@ class KeyedTable:
         return sorted(f for f in fs.ls(path, detail=False) if f.endswith(".parquet"))
 
     def index(self) -> Index:
-        """Read every shard's keys."""
+        """Read every shard's keys; a damaged shard is set aside and not in it."""
         shards = self.shards()
         with ThreadPoolExecutor(READ_THREADS) as pool:
-            columns = list(pool.map(lambda s: self.read_shard(s, ["key"]), shards))
-        keys = [np.array(c.column("key").to_pylist(), dtype=_KEY_TYPE) for c in columns]
+            found = list(pool.map(self._keys_or_none, shards))
+        shards = [shard for shard, keys in zip(shards, found) if keys is not None]
+        keys = [each for each in found if each is not None]
         if not keys:
             return Index([], np.empty(0, _KEY_TYPE), np.empty(0, int), np.empty(0, int))
         # Newest first, so that the first place of a key is the one that counts.
@@ -166,11 +123,22 @@ class KeyedTable:
         return Index(shards, unique, shard[first], row[first])
 
     def read_shard(self, shard: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """One shard's rows, page checksums verified."""
+        """One shard's rows.
+
+        Raises
+        ------
+        DamagedShard
+            If a checksum is wrong; the shard was set aside then.
+        """
         fs, _ = fsspec.url_to_fs(self.uri)
-        with fs.open(shard, "rb") as file:
-            reader = pq.ParquetFile(file, page_checksum_verification=True)
-            return reader.read(columns=columns)
+        return read_parquet(fs, shard, columns)
+
+    def _keys_or_none(self, shard: str) -> np.ndarray | None:
+        try:
+            return np.array(self.read_shard(shard, ["key"])["key"].to_pylist(), dtype=_KEY_TYPE)
+        except DamagedShard as damage:
+            log.warning("%s", damage)
+            return None
 
     def read(self, keys: Sequence[str], index: Index | None = None) -> pa.Table:
         """Rows of the molecules asked for, in that order.
@@ -179,6 +147,8 @@ class KeyedTable:
         ------
         KeyError
             If a molecule is not in the table.
+        DamagedShard
+            As `read_shard`.
         """
         index = index or self.index()
         position = self._positions(keys, index)

@@ -15,10 +15,11 @@ from pipeline.checkpoint import finetuned_of, json_bytes, save_checkpoint
 from pipeline.cluster import cluster_cores, device_of, settled
 from pipeline.config import TrainSettings
 from pipeline.encode import EncodeResult
+from pipeline.files import absolute, remove, write_atomically
 from pipeline.finetune import FinetunedEncoder
 from pipeline.finetune_run import FinetuneRun
 from pipeline.ray_training import fit, read_state, run_name, threads_of, torch_trainer
-from pipeline.store import KeyedTable, absolute, remove, write_atomically
+from pipeline.store import KeyedTable
 from pipeline.tables import Tables
 from pipeline.text import csv_bytes
 from pipeline.training_loop import training_loop

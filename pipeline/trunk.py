@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pipeline.encoders.unimol.model import UniMolConfig
 from pipeline.encoders.unimol.trunk import StoredRows, TrunkRow
-from pipeline.store import absolute
+from pipeline.files import absolute
 from pipeline.telemetry import GIB
 
 # x stays in float32: it is the smaller part, and rounding it spoils a step's gradient, in which

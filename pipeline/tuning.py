@@ -25,8 +25,9 @@ from pipeline.encode_steps import pooled_encoder
 from pipeline.encoders.unimol.batching import Budget
 from pipeline.encoders.unimol.encoder import UniMolEncoder
 from pipeline.errors import InputError
+from pipeline.files import write_atomically
 from pipeline.molecules import sampled_atom_counts
-from pipeline.store import KeyedTable, write_atomically
+from pipeline.store import KeyedTable
 from pipeline.tables import Tables
 
 log = logging.getLogger(__name__)

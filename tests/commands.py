@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 REPOSITORY = Path(__file__).parent.parent
 LIMIT_SECONDS = 120
 
@@ -26,6 +28,18 @@ def wait_for_success(process: subprocess.Popen, folder: Path) -> None:
     log = (folder / "log.txt").read_text()
     assert code == 0, log
     assert "Traceback" not in log
+
+
+def descendants(ancestor: int, words: str) -> list[psutil.Process]:
+    """Processes below one, at any depth, that have some words in their command."""
+    return [p for p in psutil.Process(ancestor).children(recursive=True) if words in _command(p)]
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has just ended
+        return ""
 
 
 def assert_one_line(code: int, err: str, job: str, *told: str) -> None:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import psutil
 import pytest
 
-from tests.commands import LIMIT_SECONDS, REPOSITORY
+from pipeline.store import KeyedTable
+from tests.clusters import RAY, free_ports, started_head
+from tests.commands import REPOSITORY
 from tests.test_encode import encode_file
-
-RAY = Path(sys.executable).with_name("ray")
 
 
 class Head(NamedTuple):
@@ -48,49 +46,24 @@ class Head(NamedTuple):
         return self.job("submit", "--submission-id", name, "--working-dir", ".", "--", *python)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 @pytest.fixture(scope="module")
 def head(tmp_path_factory) -> Iterator[Head]:
     """`ray start --head` with its dashboard server and token authentication."""
     folder = tmp_path_factory.mktemp("head")
     gcs, dashboard, agent, metrics = free_ports(4)
     (folder / "token").write_text(secrets.token_hex(32))
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
-        "RAY_TMPDIR": tempfile.mkdtemp(prefix="head"),  # else other commands find this cluster
+    flags = [
+        "--num-cpus=2", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
+        f"--dashboard-agent-listen-port={agent}", f"--metrics-export-port={metrics}",
+    ]  # fmt: skip
+    environment = {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
         "RAY_metrics_report_interval_ms": "500",
     }
-    log = open(folder / "log.txt", "w")
-    process = subprocess.Popen(
-        [
-            RAY, "start", "--head", "--block", f"--port={gcs}", "--num-cpus=2",
-            "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
-            f"--dashboard-agent-listen-port={agent}", f"--metrics-export-port={metrics}",
-        ],
-        env=environment, stdout=log, stderr=log, start_new_session=True,
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + LIMIT_SECONDS
-        while "Ray runtime started" not in (folder / "log.txt").read_text():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
+    with started_head(folder, gcs, *flags, **environment) as environment:
         address = f"http://127.0.0.1:{dashboard}"
         yield Head(address, f"http://127.0.0.1:{metrics}/metrics", environment)
-    finally:
-        for each in [*psutil.Process(process.pid).children(recursive=True), process]:
-            each.kill()
-        process.wait()
 
 
 def scraped(url: str) -> str:
@@ -102,29 +75,56 @@ def scraped(url: str) -> str:
         return ""
 
 
-def test_a_submitted_job_does_what_the_command_does(
+def driver_of(folder: Path) -> psutil.Process | None:
+    """The process of the submitted command that writes to a folder."""
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if words[1:3] == ["-m", "jobs.encode"] and str(folder / "out") in words:
+            return process
+    return None
+
+
+def test_a_submitted_job_does_what_the_command_does_also_when_it_was_killed_before(
     ray_session, head, small_weights, moses_smiles, tmp_path
 ):
     lines = [*moses_smiles[:60], "nonsense"]
     (tmp_path / "direct").mkdir()
     direct = encode_file(tmp_path / "direct", lines, small_weights)
     (tmp_path / "rows.smi").write_text("\n".join(lines))
-    job = head.submit(
-        "encoding", "encode", data_file=tmp_path / "rows.smi", weights=small_weights, device="cpu",
-        cache_root=tmp_path / "store", output_dir=tmp_path / "out", precision="fp32",
-        encoder_workers=1, encoding_batch_size=8,
-    )  # fmt: skip
-    told = ""
+    flags = {
+        "data_file": tmp_path / "rows.smi", "weights": small_weights, "device": "cpu",
+        "cache_root": tmp_path / "store", "output_dir": tmp_path / "out", "precision": "fp32",
+        "encoder_workers": 1, "encoding_batch_size": 8,
+    }  # fmt: skip
+    job = head.submit("killed", "encode", **flags)
+    while not list(tmp_path.glob("store/features/*/*.parquet")):
+        assert job.poll() is None, job.communicate()[0]
+        time.sleep(0.02)
+    driver_of(tmp_path).kill()
+    output = job.communicate()[0]
+    assert job.returncode != 0, output
+    assert "failed" in output.lower()
+    assert not (tmp_path / "out/run_summary.json").exists()
+
+    job, told = head.submit("again", "encode", **flags), ""
     while job.poll() is None:
         told += scraped(head.metrics)
         time.sleep(0.2)
     output = job.communicate()[0]
     assert job.returncode == 0, output
-    logs = head.job("logs", "encoding").communicate()[0]
+    logs = head.job("logs", "again").communicate()[0]
     assert "61 in = 60 with features + 1 rejected" in logs
     summary = json.loads((tmp_path / "out/run_summary.json").read_text())
-    for name in ("rows_in", "molecules_out", "rejected", "encoded", "encoder_identity"):
+    for name in ("rows_in", "molecules_out", "rejected", "encoder_identity"):
         assert summary[name] == direct[name]
+    assert summary["found_in_store"] > 0
+    assert summary["encoded"] + summary["found_in_store"] == direct["encoded"]
+    tables = [
+        KeyedTable(str(root / "store"), "features", summary["encoder_identity"])
+        for root in (tmp_path, tmp_path / "direct")
+    ]
+    keys = [key.decode() for key in tables[1].index().keys]
+    np.testing.assert_allclose(*(t.read_features(keys) for t in tables), rtol=0, atol=1e-5)
     # While it ran, Prometheus could read what it did.
     for name in ("conformers", "conformer_busy_seconds", "encoded", "encoder_busy_seconds"):
         values = re.findall(rf"^ray_molsieve_{name}_total{{[^}}]*}} (\S+)$", told, re.M)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 import shlex
 import subprocess
 import tomllib
+from collections import Counter
 from importlib import metadata
 from pathlib import Path
 
@@ -71,6 +73,17 @@ def check_installed_as_pinned(words: list[str]) -> None:
 def test_the_image_has_the_pinned_ray_and_python():
     version = metadata.version("ray")
     assert CLUSTER["docker"]["image"].startswith(f"rayproject/ray:{version}-py311")
+
+
+def test_jobs_are_told_how_far_the_pools_grow():
+    [command] = [c for c in CLUSTER["head_start_ray_commands"] if "ray start" in c]
+    [told] = re.findall(r"MOLSIEVE_MAX_RESOURCES='(.*?)'", command)
+    most = Counter()
+    for node in NODES.values():
+        for name, amount in node["resources"].items():
+            most[name] += amount * node.get("max_workers", 0)
+    assert json.loads(told) == most
+    assert sum(node.get("max_workers", 0) for node in NODES.values()) == CLUSTER["max_workers"]
 
 
 def test_pools_start_empty_and_gpus_are_spot():

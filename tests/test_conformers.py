@@ -106,6 +106,13 @@ def test_a_molecule_that_needs_too_much_memory_is_rejected_and_the_next_one_work
     embedder.close()
 
 
+def test_a_child_that_does_not_start_rejects_no_molecule():
+    """Its memory would not do for any."""
+    embedder = IsolatedEmbedder(seed=42, hydrogens=False, limit_seconds=60, limit_gb=0.01)
+    with pytest.raises(InputError, match="does not start.*raise --conformer_gb, which is 0.01"):
+        embedder.embed("CCO")
+
+
 def test_a_child_ends_with_its_embedder():
     embedder = IsolatedEmbedder(seed=42, hydrogens=False, limit_seconds=2)
     embedder.embed("CCO")

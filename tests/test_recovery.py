@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from rdkit import Chem
 
 from pipeline.store import KeyedTable
-from tests.commands import LIMIT_SECONDS, start_job, wait_for_success
+from tests.commands import LIMIT_SECONDS, descendants, start_job, wait_for_success
 from tests.test_encode import encode_file
 
 BAD_LINES = ["nonsense", "", "[H][H]"]
@@ -85,18 +87,18 @@ def features(root: Path, keys: list[str], out: Path) -> np.ndarray:
     return KeyedTable(str(root), "features", identity).read_features(keys)
 
 
-@pytest.mark.parametrize("stop, code", [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
-def test_a_stopped_run_is_continued_by_the_same_command(
-    undisturbed, lines, small_weights, tmp_path, stop, code
+def test_an_interrupted_run_is_continued_by_the_same_command(
+    undisturbed, lines, small_weights, tmp_path
 ):
+    """By Ctrl-C; tests/test_cluster_jobs.py kills one."""
     store, total = tmp_path / "store", len(lines) - len(BAD_LINES)
     stopped = start(tmp_path, lines, store, small_weights)
     wait_for_shards(stopped, store, 2)
-    stopped.send_signal(stop)
-    assert stopped.wait(timeout=LIMIT_SECONDS) == code
+    stopped.send_signal(signal.SIGINT)
+    assert stopped.wait(timeout=LIMIT_SECONDS) == 130
     log = (tmp_path / "log.txt").read_text()
     assert "Traceback" not in log
-    assert (stop == signal.SIGKILL) or "the same command continues" in log
+    assert "the same command continues" in log
     kept = stored_keys(store)
     assert 0 < len(kept) < total
     assert not (tmp_path / "out" / "run_summary.json").exists()
@@ -106,6 +108,27 @@ def test_a_stopped_run_is_continued_by_the_same_command(
     assert 0 < summary["encoded"] < total
     assert summary["encoded"] + summary["found_in_store"] == total
     assert kept <= stored_keys(store)
+    check_complete(tmp_path, lines, store, undisturbed)
+
+
+def test_a_disk_that_takes_no_more_is_told_and_the_same_command_continues(
+    undisturbed, lines, small_weights, tmp_path
+):
+    """A limit on the encoder's files stands for the full disk: the kernel refuses the write."""
+    store = tmp_path / "store"
+    process = start(tmp_path, lines, store, small_weights)
+    wait_for_shards(process, store, 2)
+    (encoder,) = descendants(os.getpid(), "EncodeBatch")
+    encoder.rlimit(psutil.RLIMIT_FSIZE, (100, 100))
+    assert process.wait(timeout=LIMIT_SECONDS) == 2
+    told = (tmp_path / "log.txt").read_text()
+    assert "Traceback" not in told
+    last = told.strip().splitlines()[-1]
+    assert last.startswith(f"jobs.encode: error: cannot write {store}/features/")
+    assert "File too large; make room" in last
+    assert not list(store.rglob("*.partial"))
+    assert not (tmp_path / "out" / "run_summary.json").exists()
+    finish(start(tmp_path, lines, store, small_weights), tmp_path)
     check_complete(tmp_path, lines, store, undisturbed)
 
 

@@ -193,7 +193,7 @@ def test_chunks_change_nothing_and_the_store_is_only_read_if_asked(home, whole):
     assert sum(pq.read_metadata(path).num_rows for path in kept) == 2 * 19  # the calibration's
 
 
-def test_a_killed_run_is_continued(home, whole, tmp_path):
+def test_a_killed_run_is_continued_and_what_is_damaged_is_made_anew(home, whole, tmp_path):
     run = settings(home, "killed", cache_root=str(tmp_path / "store"), chunk_size=4)
     flags = {
         name: value for name, value in asdict(run).items()
@@ -201,15 +201,27 @@ def test_a_killed_run_is_continued(home, whole, tmp_path):
     }  # fmt: skip
     process = start_job("score", home / "killed", flags)
     deadline = time.monotonic() + LIMIT_SECONDS
-    while len(list((home / "killed").glob("scores/part-*"))) < 2:
+    while len(list((home / "killed").glob("scores/part-*"))) < 4:
         assert process.poll() is None, (home / "killed/log.txt").read_text()
         assert time.monotonic() < deadline, "no scores appeared"
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = {p: p.stat().st_mtime_ns for p in (home / "killed").glob("scores/part-*")}
-    assert 2 <= len(kept) < 15
+    short, gone, *others = sorted((home / "killed").glob("scores/part-*"))
+    kept = {path: path.stat().st_mtime_ns for path in others}
+    assert 2 <= len(kept) < 13
+    gone.unlink()  # its features are in the store, with a wrong bit
+    short.write_bytes(short.read_bytes()[:-20])
+    shards = list((tmp_path / "store/features").glob("*/*.parquet"))
+    for shard in shards:
+        content = bytearray(shard.read_bytes())
+        content[len(content) // 2] ^= 1
+        shard.write_bytes(content)
+
     wait_for_success(start_job("score", home / "killed", flags), home / "killed")
+    log = (home / "killed/log.txt").read_text()
+    assert f"{short} is damaged" in log
+    assert any(f"{shard} is damaged" in log for shard in shards)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert_same_scores(home, "killed")
 

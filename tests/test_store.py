@@ -13,16 +13,12 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
+from pipeline.errors import DamagedShard, InputError
+from pipeline.files import absolute, parquet_bytes, starting_over, write_atomically
 from pipeline.molecules import molecule_key
-from pipeline.store import (
-    KeyedTable,
-    absolute,
-    features_table,
-    new_run_stamp,
-    parquet_bytes,
-    write_atomically,
-)
+from pipeline.store import KeyedTable, features_table, new_run_stamp
 
 SETTINGS = {"encoder": "unimol", "precision": "fp32"}
 DIM = 4
@@ -155,7 +151,7 @@ def test_a_crash_in_the_middle_of_a_write_leaves_nothing(table, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", crash)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(InputError, match="disk full"):
             table.write(rows_of(2), new_run_stamp())
     assert files(table) == before
 
@@ -248,27 +244,96 @@ def test_a_relative_root_means_one_folder(tmp_path, monkeypatch):
     assert absolute("s3://bucket/store/") == "s3://bucket/store"
 
 
-def test_a_corrupted_page_raises_instead_of_giving_wrong_numbers(table):
-    many = range(200)
-    noise = np.random.default_rng(0).random((200, 64), dtype=np.float32)
-    table.write(features_table(keys_of(*many), noise), new_run_stamp())
-    (shard,) = map(Path, table.shards())
-    whole = bytearray(shard.read_bytes())
-    start = whole.index(noise[150, 30:34].tobytes())
-    for bit in (0, 7):
-        changed = whole.copy()
-        changed[start + 5] ^= 1 << bit
-        shard.write_bytes(changed)
-        with pytest.raises(OSError):
-            table.read_features(keys_of(*many))
-    shard.write_bytes(whole)
-    np.testing.assert_array_equal(table.read_features(keys_of(*many)), noise)
+NOISE = np.random.default_rng(0).random((200, 64), dtype=np.float32)
 
 
-@pytest.mark.parametrize("keep", [0, 30, -1])
-def test_a_shard_cut_short_raises(table, keep):
-    table.write(rows_of(1, 2), new_run_stamp())
+@pytest.fixture
+def noisy(table) -> Path:
+    """The only shard of a table with 200 rows of noise."""
+    table.write(features_table(keys_of(*range(200)), NOISE), new_run_stamp())
     (shard,) = map(Path, table.shards())
-    shard.write_bytes(shard.read_bytes()[:keep])
-    with pytest.raises((OSError, pa.ArrowInvalid)):
-        table.read_features(keys_of(1))
+    return shard
+
+
+@pytest.mark.parametrize("bit", [0, 7])
+def test_a_changed_bit_is_told_with_its_shard_which_is_set_aside(table, noisy, bit):
+    table.write(rows_of(500), new_run_stamp())
+    content = bytearray(noisy.read_bytes())
+    content[content.index(NOISE[150, 30:34].tobytes()) + 5] ^= 1 << bit
+    noisy.write_bytes(content)
+    with pytest.raises(DamagedShard, match=f"{noisy.name} is damaged.* checksum"):
+        table.read_features(keys_of(*range(200)))
+    assert Path(f"{noisy}.damaged").read_bytes() == content
+    assert [key in table.index() for key in keys_of(3, 500)] == [False, True]
+    table.write(features_table(keys_of(*range(200)), NOISE), new_run_stamp())  # computed anew
+    np.testing.assert_array_equal(table.read_features(keys_of(*range(200))), NOISE)
+
+
+def damaged_keys(content: bytes) -> bytes:
+    return content.replace(keys_of(7)[0].encode(), b"x" * 32)
+
+
+def renamed_column(content: bytes) -> bytes:
+    return content.replace(b"\x03key", b"\x03kez")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda c: b"", lambda c: c[:30], lambda c: c[:-1], damaged_keys, renamed_column],
+)  # fmt: skip
+def test_an_index_leaves_out_a_damaged_shard_and_tells(table, noisy, caplog, damage):
+    noisy.write_bytes(damage(noisy.read_bytes()))
+    assert len(table.index().keys) == 0
+    assert f"{noisy} is damaged" in caplog.text
+    assert table.shards() == []
+
+
+def test_a_fault_of_the_network_sets_nothing_aside(table, noisy, monkeypatch):
+    index, working = table.index(), LocalFileSystem.open
+    faults = [1]
+
+    def faulty(self, *args, **kwargs):
+        if faults and faults.pop():
+            raise OSError("connection reset by peer")
+        return working(self, *args, **kwargs)
+
+    monkeypatch.setattr(LocalFileSystem, "open", faulty)
+    np.testing.assert_array_equal(table.read_features(keys_of(5), index), NOISE[[5]])
+    faults += [1, 1]
+    with pytest.raises(OSError, match="connection reset"):
+        table.read_features(keys_of(5), index)
+    assert noisy.exists()
+
+
+def test_a_shard_that_another_process_set_aside_is_a_damaged_one(table, noisy):
+    index = table.index()
+    noisy.rename(f"{noisy}.damaged")
+    with pytest.raises(DamagedShard, match=noisy.name):
+        table.read(keys_of(1), index)
+
+
+def test_a_job_starts_over_once_for_each_damage():
+    damages = ["a is damaged", "b is damaged"]
+
+    def work(result: str) -> str:
+        if damages:
+            raise DamagedShard(damages.pop())
+        return result
+
+    assert starting_over(work, "done") == "done"
+    damages += ["a is damaged"] * 3
+    with pytest.raises(DamagedShard, match="a is damaged"):
+        starting_over(work, "done")
+    assert len(damages) == 1
+
+
+def test_a_full_disk_is_told_and_nothing_is_left_of_the_file(table, monkeypatch):
+    """/dev/full answers every write as a full disk does."""
+    table.create()
+    name = uuid.uuid4()
+    monkeypatch.setattr(uuid, "uuid4", lambda: name)
+    partial = Path(table.uri, f".{name.hex}.partial")
+    partial.symlink_to("/dev/full")
+    with pytest.raises(InputError, match=r"cannot write .*\.parquet: No space left on device"):
+        table.write(rows_of(1, 2), new_run_stamp())
+    assert files(table) == ["_settings.json"]

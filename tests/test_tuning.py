@@ -17,7 +17,7 @@ from pipeline.cluster import encoder_pool
 from pipeline.config import EncodeSettings, TuneSettings
 from pipeline.encode import encode
 from pipeline.encode_steps import EncodeBatch
-from pipeline.store import write_atomically
+from pipeline.files import write_atomically
 from pipeline.tables import Tables
 from tests.test_encode import table_of
 

@@ -1,0 +1,58 @@
+"""Heads of Ray clusters as users start them, by `ray start` in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psutil
+
+from tests.commands import LIMIT_SECONDS
+
+RAY = Path(sys.executable).with_name("ray")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on now."""
+    with closing(socket.socket()) as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+        return [port] if count == 1 else [port, *free_ports(count - 1)]
+
+
+@contextmanager
+def started_head(folder: Path, port: int, *flags: str, **environment: str) -> Iterator[dict]:
+    """`ray start --head` until the end of the block; the environment in which it runs.
+
+    Parameters
+    ----------
+    folder : for its log.
+    port : of the cluster.
+    flags : of `ray start`.
+    """
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
+        "RAY_TMPDIR": tempfile.mkdtemp(prefix="head"),  # else other commands find this cluster
+        **environment,
+    }
+    log = open(folder / "log.txt", "w")
+    process = subprocess.Popen(
+        [RAY, "start", "--head", "--block", f"--port={port}", *flags],
+        env=environment, stdout=log, stderr=log, start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while "Ray runtime started" not in (folder / "log.txt").read_text():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        yield environment
+    finally:
+        for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+            each.kill()
+        process.wait()
