@@ -29,7 +29,7 @@ NODES = (1, 2)
 WARM_UP = 100  # molecules by which each node's workers start
 
 
-def main(molecules: int = 2000, repeats: int = 3, nodes: int = 0) -> None:
+def main(molecules: int = 4000, repeats: int = 3, nodes: int = 0) -> None:
     """Measure in turn, and write nodes.md.
 
     Args:
@@ -81,7 +81,7 @@ def rate(nodes: int, molecules: int) -> float:
     os.environ["RAY_ADDRESS"] = cluster.address
     start_ray()
     with tempfile.TemporaryDirectory() as folder:
-        settings = EncoderSettings(cache_root=folder, device="cpu")
+        settings = EncoderSettings(cache_root=folder, device="cpu", weights="mini")
         embed(table.slice(0, WARM_UP), settings)
         made = embed(table.slice(WARM_UP), settings)
     ray.shutdown()

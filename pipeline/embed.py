@@ -21,7 +21,9 @@ from pipeline.tables import REJECTIONS, Tables
 
 log = logging.getLogger(__name__)
 
-BLOCK_ROWS = (16, 256)  # fewest and most molecules in one conformer task
+# Fewest and most molecules in one conformer task: Ray Data looks for ended tasks every 0.1 s, so
+# that on several nodes each leaves its core idle for 0.1 to 0.2 s (bench/nodes.md).
+BLOCK_ROWS = (24, 384)
 ON_A_CORE = {"batch_format": "pyarrow", "batch_size": None, "num_cpus": 1}
 
 
@@ -122,7 +124,7 @@ def blocks(table: pa.Table) -> list[pa.Table]:
     """Slices that get smaller and smaller: few at first, and at the end no core waits long."""
     slices, start, cores = [table.slice(0, 0)], 0, cluster_cores()
     while start < table.num_rows:
-        size = int(np.clip((table.num_rows - start) // (4 * cores), *BLOCK_ROWS))
+        size = int(np.clip((table.num_rows - start) // (2 * cores), *BLOCK_ROWS))
         slices.append(table.slice(start, size))
         start += size
     return slices[1:] or slices

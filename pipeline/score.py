@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 import ray.data
@@ -49,6 +50,37 @@ from pipeline.tuning import tuned_pool
 log = logging.getLogger(__name__)
 
 ONE_CHUNK = {**ON_A_CORE, "batch_size": 1}
+
+
+class Totals:
+    """What this run's chunks say of themselves, added up.
+
+    Attributes
+    ----------
+    sums : "rows", "encoded" and SHARES.
+    peaks : PEAKS, the largest of any encoder.
+    nodes : for each of NODES, molecules by node.
+    """
+
+    def __init__(self):
+        self.sums: Counter[str] = Counter()
+        self.peaks: Counter[str] = Counter()
+        self.nodes: dict[str, Counter[str]] = {name: Counter() for name in NODES}
+
+    def add(self, counts: pa.Table) -> None:
+        """Add the counts of some chunks; see `ScoreChunk`."""
+        for name in ("rows", "encoded", *SHARES):
+            self.sums[name] += pc.sum(counts[name]).as_py()
+        for name in PEAKS:
+            self.peaks[name] = max(self.peaks[name], pc.max(counts[name]).as_py())
+        for name, nodes in self.nodes.items():
+            for found in counts[name].to_pylist():
+                nodes.update(json.loads(found))
+
+    def of_stages(self) -> dict[str, Any]:
+        """Attributes of `pipeline.stages.Stages`."""
+        nodes = {name: dict(counted) for name, counted in self.nodes.items()}
+        return {"nodes": nodes, **{name: self.sums[name] for name in SHARES}}
 
 
 def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
@@ -92,23 +124,12 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
             f"--alpha {settings.alpha:g}: with {count} ID validation molecules the smallest "
             f"p-value is {1 / (count + 1):.4g}; choose at least that"
         )
-    progress = telemetry.Progress("scores", None)
-    totals: Counter[str] = Counter()
-    peaks: Counter[str] = Counter()
-    nodes: dict[str, Counter[str]] = {name: Counter() for name in NODES}
+    progress, totals = telemetry.Progress("scores", None), Totals()
     graph = scoring_graph(checkpoint, encoder, tables, calibration, settings, files, done)
     for counts in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
-        for name in ("rows", "encoded", *SHARES):
-            totals[name] += pc.sum(counts[name]).as_py()
-        for name in PEAKS:
-            peaks[name] = max(peaks[name], pc.max(counts[name]).as_py())
-        for name in NODES:
-            for found in counts[name].to_pylist():
-                nodes[name].update(json.loads(found))
+        totals.add(counts)
         progress.advance(pc.sum(counts["rows"]).as_py())
-    shares = {name: totals[name] for name in SHARES}
-    where = {name: dict(counted) for name, counted in nodes.items()}
-    stages = stages_of(encoder, progress.seconds, nodes=where, **shares)
+    stages = stages_of(encoder, progress.seconds, **totals.of_stages())
     found = write_extremes(settings.output_dir, settings.top)
     if found.rows == 0:
         raise InputError(f"{settings.data_file}: the file has no rows")
@@ -123,13 +144,13 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
         "alpha": settings.alpha,
         "energy_threshold": calibration.threshold(settings.alpha),
         "calibration_molecules": count,
-        "rows_of_this_run": totals["rows"],
-        "encoded": totals["encoded"],
+        "rows_of_this_run": totals.sums["rows"],
+        "encoded": totals.sums["encoded"],
         "seconds": progress.seconds,
         "molecules_per_second": progress.rate,
         "stages": stages.summary(),
-        "peak_gpu_memory_gb": float(peaks["gpu_gb"]),
-        "peak_resident_memory_gb": float(peaks["resident_gb"]),
+        "peak_gpu_memory_gb": float(totals.peaks["gpu_gb"]),
+        "peak_resident_memory_gb": float(totals.peaks["resident_gb"]),
         "driver_peak_resident_memory_gb": telemetry.peak_resident_memory_gb(),
     }
     write_atomically(f"{settings.output_dir}/run_summary.json", json_bytes(summary))

@@ -31,6 +31,9 @@ from pipeline.evaluation import energies_of
 from pipeline.evaluation_run import run_evaluation
 from pipeline.experiment import run_training
 from pipeline.finetune_run import choose_trunk, prepare_finetuning
+from pipeline.molecules import canonicalize
+from pipeline.score import run_scoring
+from pipeline.score_config import ScoreSettings
 from pipeline.sources import read_molecules
 from pipeline.tables import Tables
 from pipeline.telemetry import GIB
@@ -200,6 +203,25 @@ def test_evaluation_encodes_with_the_finetuned_layers(home, kept):
     head = load_checkpoint(kept.checkpoint).head
     expected = energies_of(head, encoder.encode_smiles([row["smiles"] for row in rows]))
     np.testing.assert_allclose([float(row["energy"]) for row in rows], expected, atol=1e-4)
+
+
+def test_scoring_encodes_with_the_finetuned_layers(home, kept, tmp_path):
+    """In a store of its own; the energies are those of training, from SMILES by the model."""
+    lines = json.loads((home / "split.json").read_text())["split"]["iid_test"]
+    smiles = [canonicalize(line["smiles"]) for line in lines]
+    (tmp_path / "library.smi").write_text("\n".join(smiles))
+    run_scoring(
+        ScoreSettings(
+            checkpoint=kept.checkpoint, data_file=str(tmp_path / "library.smi"), device="cpu",
+            cache_root=str(tmp_path / "store"), output_dir=str(tmp_path / "out"), alpha=0.2,
+            encoder_workers=1, top=0,
+        )
+    )  # fmt: skip
+    scores = pq.read_table(tmp_path / "out/scores/part-00000-0000000.parquet")
+    assert scores["smiles"].to_pylist() == smiles
+    encoder = load_encoder("unimol", finetuned=kept.checkpoint, device="cpu", precision="fp32")
+    expected = energies_of(load_checkpoint(kept.checkpoint).head, encoder.encode_smiles(smiles))
+    np.testing.assert_allclose(scores["energy"], expected, atol=1e-5)
 
 
 def test_a_changed_encoder_file_is_refused(kept, tmp_path, capsys):

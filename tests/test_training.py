@@ -7,6 +7,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from ray.train import TrainingFailedError
+from ray.train.v2.api.exceptions import WorkerGroupError
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
@@ -23,6 +26,7 @@ from pipeline.batches import ResidentBatches
 from pipeline.checkpoint import load_checkpoint
 from pipeline.config import TrainSettings
 from pipeline.encode import EncodeResult
+from pipeline.errors import DamagedShard, InputError
 from pipeline.evaluation import energies_of
 from pipeline.store import KeyedTable, feature_matrix, features_table
 from pipeline.training import train
@@ -279,3 +283,21 @@ def test_dynamics_have_one_line_an_epoch(one_worker):
 def test_a_finished_run_leaves_no_ray_train_state(two_workers):
     """Else the same command would find it finished instead of training again."""
     assert not list((two_workers.folder / ".ray_train").glob("*/checkpoint_*"))
+
+
+@pytest.mark.parametrize(
+    ("told", "kind", "match"),
+    [
+        ("DamagedShard: /s/a.parquet is damaged (CRC); it was …", DamagedShard, "^/s/a.parquet is"),
+        ("KeyError: '3 of 9 keys are not in /s/features'", DamagedShard, "^3 of 9 keys"),
+        ("OSError: [Errno 28] No space left on device", InputError, "a disk is full"),
+        ("OutOfMemoryError: CUDA out of memory.", InputError, "out of memory; take less"),
+        ("ValueError: no", TrainingFailedError, "ValueError: no"),
+    ],
+)
+def test_what_ended_the_workers_is_told_as_what_it_is(told, kind, match):
+    def fails():
+        raise WorkerGroupError(f"Traceback …\n{told}\n", {})
+
+    with pytest.raises(kind, match=match):
+        ray_training.fit(SimpleNamespace(fit=fails), "take less")
