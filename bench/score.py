@@ -77,7 +77,7 @@ def scored(folder: Path, library: str, checkpoint: str, count: int) -> list[str]
         ],
         folder / "out",
     )  # fmt: skip
-    begun = [own for seconds, own in samples if seconds > summary["before"]]
+    begun = [own for seconds, own in samples if seconds > (summary["before"] or 0)]
     half = len(begun) // 2
     return [
         f"{summary['rows_in']:,}", f"{summary['scored']:,}", f"{summary['rejected']:,}",

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from pipeline.config import Settings
-from pipeline.errors import InputError
+from pipeline.errors import InputError, told
 from pipeline.files import starting_over
 from pipeline.telemetry import configure_logging
 
@@ -62,9 +62,7 @@ def main(
     try:
         starting_over(work, parse(settings_class, job, sys.argv[1:] if argv is None else argv))
     except InputError as error:
-        # One that a Ray worker raised has the message in its cause, and Ray's advice below it.
-        message = str(getattr(error, "cause", error)).splitlines()[0]
-        print(f"jobs.{job}: error: {message}", file=sys.stderr)
+        print(f"jobs.{job}: error: {told(error)}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print(

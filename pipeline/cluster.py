@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import platform
 import sys
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import ray
 import ray.data
-from ray._private.state import state  # how far an autoscaler may go is in no public call
 
 from pipeline.config import EncoderSettings
 from pipeline.conformers import NVMOLKIT
@@ -83,32 +83,34 @@ def start_ray() -> None:
 def configure_data() -> None:
     """Ray Data's settings: its bars on a terminal, our progress lines elsewhere; our own errors."""
     context = ray.data.DataContext.get_current()
-    context.raise_original_map_exception = True
+    context.raise_original_map_exception = True  # else InputErrors of workers lose their class
     on_terminal = sys.stderr.isatty()
     context.enable_progress_bars = on_terminal
     context.print_on_execution_start = False
 
 
 def resources() -> dict[str, float]:
-    """What the cluster has, or may grow to where MOLSIEVE_MAX_RESOURCES or its autoscaler says so.
+    """What the cluster has, or may grow to where MOLSIEVE_MAX_RESOURCES says so.
 
     Raises
     ------
     InputError
         If MOLSIEVE_MAX_RESOURCES is not a JSON object of numbers.
     """
-    most = _named_resources() or state.get_max_resources_from_cluster_config() or {}
-    now = ray.cluster_resources()
+    now, most = ray.cluster_resources(), _most_resources()
     return {name: max(now.get(name, 0.0), most.get(name, 0.0)) for name in now | most}
 
 
-def _named_resources() -> dict[str, float]:
-    """What the environment says of a cluster that grows; Ray's own autoscaler does not tell."""
+def _most_resources() -> dict[str, float]:
+    """What the environment says of a cluster that grows; Ray's autoscaler does not tell."""
     text = os.environ.get(MAX_RESOURCES)
     if not text:
         return {}
     try:
-        return {str(name): float(value) for name, value in json.loads(text).items()}
+        most = {str(name): float(value) for name, value in json.loads(text).items()}
+        if not all(0 <= value < math.inf for value in most.values()):
+            raise ValueError
+        return {"memory": math.inf, **most}  # where it is not named, it bounds nothing
     except (ValueError, AttributeError, TypeError):
         raise InputError(
             f"{MAX_RESOURCES}={text}: not a JSON object of numbers such as "
@@ -117,8 +119,13 @@ def _named_resources() -> dict[str, float]:
 
 
 def cluster_cores() -> int:
-    """CPU cores of the whole cluster."""
+    """CPU cores of the whole cluster, or those that it may grow to."""
     return max(1, int(resources().get("CPU", 1)))
+
+
+def cores_now() -> int:
+    """CPU cores of the cluster as it is."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 def device_of(setting: str) -> str:
@@ -131,9 +138,10 @@ def device_of(setting: str) -> str:
     """
     has_gpu = resources().get("GPU", 0) > 0
     if setting == "cuda" and not has_gpu:
+        grows = f", or tell by {MAX_RESOURCES} how far the cluster may grow"
         raise InputError(
-            "--device cuda: no node of the Ray cluster has a GPU; use --device cpu, or tell by "
-            f"{MAX_RESOURCES} how far the cluster may grow"
+            "--device cuda: no node of the Ray cluster has a GPU; use --device cpu"
+            f"{grows if 'RAY_ADDRESS' in os.environ else ''}"
         )
     return "cuda" if has_gpu and setting != "cpu" else "cpu"
 
@@ -193,12 +201,12 @@ def encoder_pool(settings: EncoderSettings) -> EncoderPool:
         return EncoderPool(actors, device, 0, gpus, size, now=now)
     size = settings.encoding_batch_size or CPU_BATCH
     actors, now = (
-        settings.encoder_workers or max(1, min(int(has.get("CPU", 1)), _room(has)))
+        settings.encoder_workers or max(1, int(min(has.get("CPU", 1), _room(has))))
         for has in (resources(), ray.cluster_resources())
     )
     return EncoderPool(actors, device, 0, 0, size, now=now)
 
 
-def _room(has: dict[str, float]) -> int:
+def _room(has: dict[str, float]) -> float:
     """Encoders that some nodes' memory holds."""
-    return int(has.get("memory", 0) // CPU_ENCODER_BYTES)
+    return has.get("memory", 0) / CPU_ENCODER_BYTES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -17,7 +18,7 @@ import ray
 
 from pipeline import telemetry
 from pipeline.checkpoint import json_bytes
-from pipeline.cluster import cluster_cores, device_of, resources, settled
+from pipeline.cluster import MAX_RESOURCES, cluster_cores, device_of, resources, settled
 from pipeline.comparison import summarize
 from pipeline.comparison_runs import ARMS, Run, align, read_run, run_folder
 from pipeline.comparison_text import summary_text
@@ -196,7 +197,9 @@ def _in_turn(todo: dict) -> Iterator[tuple[tuple[str, int], str | None]]:
 
 def _in_parallel(todo: dict, parallel: int) -> Iterator[tuple[tuple[str, int], str | None]]:
     """Each run in a process of its own, which starts its training workers in turn."""
-    remote = ray.remote(num_cpus=0, max_retries=0)(_run_apart)
+    told = {name: os.environ[name] for name in (MAX_RESOURCES,) if name in os.environ}
+    apart = {"runtime_env": {"env_vars": told}} if told else {}
+    remote = ray.remote(num_cpus=0, max_retries=0, **apart)(_run_apart)
     waiting, running = list(todo.items()), {}
     while waiting or running:
         while waiting and len(running) < parallel:

@@ -224,23 +224,30 @@ class IsolatedEmbedder:
         return code
 
     def _running_child(self) -> subprocess.Popen:
-        if self._child is None:
-            self._child = subprocess.Popen(
-                [sys.executable, "-c", CHILD.format(self.limit_gb)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)},
-            )
+        for attempt in range(1, ATTEMPTS + 1):
+            if self._child is not None:
+                break
             try:
+                self._child = self._started_child()
                 _read_line(self._child, START_LIMIT_SECONDS)  # "ready"
-            except (TimeoutError, EOFError):
+            except (TimeoutError, EOFError, OSError) as error:
                 code = self.close()
-                raise InputError(
-                    "the process that makes conformers does not start on "
-                    f"{platform.node()} (exit code {code}); the log of its Ray worker says why. "
-                    f"If it is memory, raise --conformer_gb, which is {self.limit_gb:g}"
-                ) from None
+                if attempt == ATTEMPTS:
+                    raise InputError(
+                        f"the process that makes conformers does not start on {platform.node()} "
+                        f"(exit code {code}{f', {error}' if str(error) else ''}); the log of its "
+                        "Ray worker says why. If it is memory, raise --conformer_gb, which is "
+                        f"{self.limit_gb:g}"
+                    ) from None
         return self._child
+
+    def _started_child(self) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-c", CHILD.format(self.limit_gb)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)},
+        )
 
     def __del__(self):
         self.close()

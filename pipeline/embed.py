@@ -21,8 +21,8 @@ from pipeline.tables import REJECTIONS, Tables
 
 log = logging.getLogger(__name__)
 
-# Fewest and most molecules in one conformer task: Ray Data looks for ended tasks every 0.1 s, so
-# that on several nodes each leaves its core idle for 0.1 to 0.2 s (bench/nodes.md).
+# Fewest and most molecules in one conformer task. Ray Data looks for ended tasks every 0.1 s: on
+# two simulated nodes ray.timeline shows a core idle for 0.1 to 0.2 s between tasks.
 BLOCK_ROWS = (24, 384)
 ON_A_CORE = {"batch_format": "pyarrow", "batch_size": None, "num_cpus": 1}
 

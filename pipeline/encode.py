@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import ray.data
 
 from pipeline import metrics, telemetry
-from pipeline.cluster import cluster_cores, encoder_pool, settled
+from pipeline.cluster import cores_now, encoder_pool, settled
 from pipeline.config import EncoderSettings
 from pipeline.embed import ON_A_CORE, blocks, with_conformers
 from pipeline.encode_steps import (
@@ -188,7 +188,7 @@ def stages_of(settings: EncoderSettings, seconds: float, **found: Any) -> Stages
     found : other attributes of Stages.
     """
     pool = encoder_pool(settings)
-    return Stages(seconds, cluster_cores(), pool.actors, pool.device == "cuda", **found)
+    return Stages(seconds, cores_now(), pool.actors, pool.device == "cuda", **found)
 
 
 def _check_nothing_lost(wanted: pa.Table, features: Index, rejected: pa.Table) -> None:

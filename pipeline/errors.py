@@ -5,11 +5,23 @@ class InputError(ValueError):
     """The input or a setting is wrong; the message says what, where and how to mend it."""
 
 
-class DamagedShard(InputError):
-    """A file of the store or of results is damaged; it was set aside, the next run makes it anew.
+class DamagedFile(InputError):
+    """Files of the store or of scores are damaged; they were set aside, a run makes them anew.
 
     A job that meets one starts over; see `pipeline.files.starting_over`.
     """
+
+
+class RowsMissing(DamagedFile, KeyError):
+    """Rows that the store had, or should have, are not in it."""
+
+    __str__ = Exception.__str__  # KeyError's would quote the line
+
+
+def told(error: BaseException) -> str:
+    """An error's first line; of one that a Ray worker raised, without what Ray adds to it."""
+    lines = str(getattr(error, "cause", error)).splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 class RowRejected(Exception):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.drawings import molecules_figure
-from pipeline.files import absolute, read_parquet, write_atomically
+from pipeline.files import absolute, read_all, read_parquet, write_atomically
 from pipeline.score_steps import REJECTED_FOLDER, SCORES, SCORES_FOLDER
 from pipeline.text import csv_bytes
 
@@ -32,15 +32,20 @@ def write_extremes(output_dir: str, top: int) -> Extremes:
     Parameters
     ----------
     top : molecules at either end, the first MOST_DRAWN of them drawn; with 0 nothing is written.
+
+    Raises
+    ------
+    DamagedFile
+        If parts are damaged; they were set aside, and the next run makes their chunks anew.
     """
     most = least = SCORES.empty_table()
     scored = ood = 0
-    for table in _tables(output_dir, SCORES_FOLDER):
+    for table in _tables(output_dir, SCORES_FOLDER, SCORES.names):
         scored += table.num_rows
         ood += pc.sum(table["is_ood"]).as_py() or 0
         most = _ends(pa.concat_tables([most, table]), top, "descending")
         least = _ends(pa.concat_tables([least, table]), top, "ascending")
-    rejected = sum(table.num_rows for table in _tables(output_dir, REJECTED_FOLDER))
+    rejected = sum(table.num_rows for table in _tables(output_dir, REJECTED_FOLDER, ["id"]))
     if top and scored:
         rows = [
             (end, rank, *row.values())
@@ -58,15 +63,20 @@ def write_extremes(output_dir: str, top: int) -> Extremes:
     return Extremes(scored + rejected, scored, rejected, ood)
 
 
-def _tables(output_dir: str, folder: str) -> Iterator[pa.Table]:
-    """A folder's parts, one at a time."""
-    fs, path = fsspec.url_to_fs(f"{absolute(output_dir)}/{folder}")
+def _tables(output_dir: str, folder: str, columns: list[str]) -> Iterator[pa.Table]:
+    """A folder's parts; damaged ones are set aside, and their chunks no longer done."""
+    output = absolute(output_dir)
+    fs, path = fsspec.url_to_fs(f"{output}/{folder}")
     if not fs.exists(path):
         return
     fs.invalidate_cache(path)
-    for part in sorted(fs.ls(path, detail=False)):
-        if part.endswith(".parquet"):
-            yield read_parquet(fs, part)
+    parts = sorted(part for part in fs.ls(path, detail=False) if part.endswith(".parquet"))
+
+    def read(part: str) -> pa.Table:
+        scores = f"{output}/{SCORES_FOLDER}/{part.rsplit('/', 1)[-1]}"
+        return read_parquet(fs, part, columns, spoils=[scores] if folder != SCORES_FOLDER else [])
+
+    yield from read_all(parts, read)
 
 
 def _ends(table: pa.Table, top: int, order: str) -> pa.Table:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import Any, TypeVar
 
@@ -14,14 +16,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.errors import DamagedShard, InputError
+from pipeline.errors import DamagedFile, InputError, told
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# What pyarrow raises for bytes that are not what was written.
-DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
-IS_DAMAGED = "is damaged"
+READ_THREADS = 16
+# What pyarrow raises for bytes that are not what was written. Pages have checksums, the footer
+# has none: damage there shows as a format that is wrong.
+DAMAGE = (pa.ArrowInvalid, pa.ArrowSerializationError, OSError, UnicodeDecodeError)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MOST_STARTS = 100  # a machine that damages what it writes would start over for ever
 
 
 def absolute(folder: str) -> str:
@@ -43,9 +48,10 @@ def write_atomically(uri: str, content: bytes) -> None:
     try:
         _write(uri, content)
     except OSError as error:
+        mend = "make room, or give" if error.errno in NO_ROOM else "give"
         raise InputError(
-            f"cannot write {uri}: {error.strerror or error}; make room or give another folder, "
-            "and run again: finished work is kept"
+            f"cannot write {uri}: {error.strerror or error}; {mend} another folder, and run "
+            "again: finished work is kept"
         ) from error
 
 
@@ -85,7 +91,9 @@ def parquet_bytes(table: pa.Table, dense: bool = False) -> bytes:
     return sink.getvalue()
 
 
-def read_parquet(fs: Any, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+def read_parquet(
+    fs: Any, path: str, columns: Sequence[str] | None = None, spoils: Sequence[str] = ()
+) -> pa.Table:
     """A Parquet file of ours, page checksums verified.
 
     A damaged file gets the name `path`.damaged: nothing reads it any more, and a run that needs
@@ -94,33 +102,45 @@ def read_parquet(fs: Any, path: str, columns: Sequence[str] | None = None) -> pa
     Parameters
     ----------
     fs : fsspec filesystem.
+    spoils : files that stand for more than they hold if this one is damaged; removed before.
 
     Raises
     ------
-    DamagedShard
+    DamagedFile
         If a checksum or the format is wrong, or the file has gone.
+    InputError
+        If the file cannot be read, or not renamed.
     """
     try:
         with fs.open(path, "rb") as file:
             return _verified(file, columns)
-    except pa.ArrowMemoryError:
-        raise
-    except FileNotFoundError:  # another process has set it aside
-        raise DamagedShard(f"{path} {IS_DAMAGED} or deleted") from None
-    except DAMAGE:  # or the network's fault: judge by the bytes
+    except DAMAGE:  # or the network's fault, or the file has gone: judge by the bytes
+        pass
+    try:
         content = fs.cat_file(path)
+    except FileNotFoundError:  # another process has set it aside
+        raise DamagedFile(f"{path} is damaged or deleted") from None
+    except OSError as error:
+        raise InputError(
+            f"cannot read {path}: {error.strerror or error}; run again, or delete it to have what "
+            "it held made anew"
+        ) from error
     try:
         return _verified(BytesIO(content), columns)
     except DAMAGE as error:
         reason = str(error).splitlines()[0]
+    for other in spoils:
+        remove(other)
     try:
         fs.mv(path, f"{path}.damaged")
     except FileNotFoundError:  # another process was faster
         pass
     except OSError as error:
-        told = error.strerror or error
-        raise InputError(f"{path} {IS_DAMAGED} ({reason}) and cannot be renamed: {told}") from None
-    raise DamagedShard(f"{path} {IS_DAMAGED} ({reason}); it was set aside as {path}.damaged")
+        raise InputError(
+            f"{path} is damaged ({reason}) and cannot be renamed: {error.strerror or error}; "
+            "delete it, and run again"
+        ) from None
+    raise DamagedFile(f"{path} is damaged ({reason}); it was set aside as {path}.damaged")
 
 
 def _verified(file: Any, columns: Sequence[str] | None) -> pa.Table:
@@ -131,15 +151,51 @@ def _verified(file: Any, columns: Sequence[str] | None) -> pa.Table:
     return table
 
 
+def read_all(
+    paths: Sequence[str], read: Callable[[str], T], threads: int = READ_THREADS
+) -> Iterator[T]:
+    """What `read` makes of each file, in order, read a few at a time.
+
+    Raises
+    ------
+    DamagedFile
+        In the end, if any file was damaged; by then all that are have been set aside.
+    """
+
+    def read_or_damage(path: str) -> T | DamagedFile:
+        try:
+            return read(path)
+        except DamagedFile as damage:
+            return damage
+
+    damages = []
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(paths), threads):
+            for found in pool.map(read_or_damage, paths[start : start + threads]):
+                if isinstance(found, DamagedFile):
+                    damages.append(found)
+                else:
+                    yield found
+    if damages:
+        others = f" (and {len(damages) - 1} other files)" if damages[1:] else ""
+        raise DamagedFile(f"{damages[0]}{others}")
+
+
 def starting_over(work: Callable[..., T], *arguments: Any) -> T:
-    """What a job returns; where it meets a damaged file it starts over, and makes that anew."""
-    told = set()
+    """What a job returns; where it meets damaged files it starts over, and makes them anew.
+
+    Raises
+    ------
+    DamagedFile
+        If the same is damaged again, or it has started over MOST_STARTS times.
+    """
+    known = set()
     while True:
         try:
             return work(*arguments)
-        except DamagedShard as error:
-            damage = str(getattr(error, "cause", error)).splitlines()[0]  # raised by a Ray worker
-            if damage in told:
+        except DamagedFile as error:
+            damage = told(error)
+            if damage in known or len(known) == MOST_STARTS:
                 raise
-            told.add(damage)
+            known.add(damage)
             log.warning("%s; starting over to make what it held anew", damage)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import re
 import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from io import BytesIO
 from typing import Any
 
 import ray
@@ -26,12 +25,9 @@ from torch import Tensor
 
 from pipeline.cluster import cluster_cores, resources
 from pipeline.encoders.unimol.encoder import OUT_OF_MEMORY
-from pipeline.errors import DamagedShard, InputError
-from pipeline.files import IS_DAMAGED
+from pipeline.errors import DamagedFile, InputError, told
+from pipeline.files import NO_ROOM, write_atomically
 
-# What a worker says that cannot read rows which the store had: when it meets the damage, and when
-# Ray Train has started it again.
-LOST_ROWS = re.compile(rf"\S+ {IS_DAMAGED}.*|\d+ of \d+ keys are not in .*")
 STATE_FILE = "state.pt"
 ONEDNN_CACHE = "4096"
 
@@ -114,7 +110,7 @@ def allocator() -> dict[str, str]:
 
 
 def fit(trainer: TorchTrainer, mend: str) -> ray.train.Result:
-    """Run a trainer; Ctrl-C ends it as KeyboardInterrupt, too little memory as InputError.
+    """Run a trainer; what a worker raised, or Ctrl-C, ends it as that error.
 
     Ray Train answers Ctrl-C by ending the process as if all were well, and leaves its handler
     in place for what comes after the training.
@@ -122,6 +118,13 @@ def fit(trainer: TorchTrainer, mend: str) -> ray.train.Result:
     Parameters
     ----------
     mend : what a user can do about too little memory.
+
+    Raises
+    ------
+    InputError
+        If memory or a disk is full, or a worker raised it.
+    DamagedFile
+        If a worker met one.
     """
     handler = signal.getsignal(signal.SIGINT)
     try:
@@ -129,16 +132,18 @@ def fit(trainer: TorchTrainer, mend: str) -> ray.train.Result:
     except SystemExit:
         raise KeyboardInterrupt from None
     except TrainingFailedError as error:
-        told = str(error)
-        if any(words in told for words in OUT_OF_MEMORY):
+        for failure in getattr(error, "worker_failures", {}).values():
+            cause = getattr(failure, "_base_exc", failure)  # Ray Train wraps what a worker raised
+            if isinstance(cause, InputError):
+                kind = DamagedFile if isinstance(cause, DamagedFile) else InputError
+                raise kind(told(cause)) from None
+        text = str(error)
+        if any(words in text for words in OUT_OF_MEMORY):
             raise InputError(f"training ran out of memory; {mend}") from None
-        damage = LOST_ROWS.search(told)
-        if damage:
-            raise DamagedShard(damage[0]) from None
-        if os.strerror(errno.ENOSPC) in told:
+        if any(os.strerror(number) in text for number in NO_ROOM):
             raise InputError(
-                "a disk is full that training writes to (--output_dir, or the temporary folder of "
-                "a node); make room, and run again: it continues"
+                "a disk is full that training writes to; make room at --output_dir, and run "
+                "again: it continues"
             ) from None
         raise
     finally:
@@ -160,7 +165,8 @@ def prepare_device(threads: int) -> torch.device:
     torch.use_deterministic_algorithms(True)
     device = ray.train.torch.get_device()
     if device.type == "cpu":
-        torch.set_num_threads(min(threads, os.cpu_count() or 1))
+        here = ray.train.get_context().get_local_world_size()
+        torch.set_num_threads(max(1, min(threads, (os.cpu_count() or 1) // here)))
     return device
 
 
@@ -203,7 +209,9 @@ def report(metrics: dict[str, Any], state: Callable[[], dict[str, Any]]) -> None
         ray.train.report(metrics)
         return
     with tempfile.TemporaryDirectory() as folder:
-        torch.save(state(), os.path.join(folder, STATE_FILE))
+        content = BytesIO()  # written by itself, torch.save does not say that a disk is full
+        torch.save(state(), content)
+        write_atomically(os.path.join(folder, STATE_FILE), content.getvalue())
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 

@@ -64,7 +64,9 @@ def _parts(folder: str) -> frozenset[str]:
         (entry["name"].rsplit("/", 1)[-1], entry["size"]) for entry in fs.ls(path, detail=True)
     )
     return frozenset(
-        name.removesuffix(".parquet") for name, size in found if name.startswith("part-") and size
+        name.removesuffix(".parquet")
+        for name, size in found
+        if name.startswith("part-") and name.endswith(".parquet") and size
     )
 
 

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +21,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import DamagedShard
-from pipeline.files import absolute, parquet_bytes, read_parquet, write_atomically
+from pipeline.errors import RowsMissing
+from pipeline.files import absolute, parquet_bytes, read_all, read_parquet, write_atomically
 
-log = logging.getLogger(__name__)
-
-READ_THREADS = 16
 _KEY_TYPE = "S32"  # the hex digits of `pipeline.molecules.molecule_key`
 
 
@@ -100,19 +95,20 @@ class KeyedTable:
 
     def shards(self) -> list[str]:
         """Paths of the table's shards, oldest run first."""
+        return self._files(".parquet")
+
+    def _files(self, ending: str) -> list[str]:
         fs, path = fsspec.url_to_fs(self.uri)
         if not fs.exists(path):
             return []
         fs.invalidate_cache(path)
-        return sorted(f for f in fs.ls(path, detail=False) if f.endswith(".parquet"))
+        return sorted(f for f in fs.ls(path, detail=False) if f.endswith(ending))
 
     def index(self) -> Index:
-        """Read every shard's keys; a damaged shard is set aside and not in it."""
+        """Read every shard's keys; DamagedFile as `read`."""
         shards = self.shards()
-        with ThreadPoolExecutor(READ_THREADS) as pool:
-            found = list(pool.map(self._keys_or_none, shards))
-        shards = [shard for shard, keys in zip(shards, found) if keys is not None]
-        keys = [each for each in found if each is not None]
+        columns = read_all(shards, lambda shard: self.read_shard(shard, ["key"]))
+        keys = [np.array(each["key"].to_pylist(), dtype=_KEY_TYPE) for each in columns]
         if not keys:
             return Index([], np.empty(0, _KEY_TYPE), np.empty(0, int), np.empty(0, int))
         # Newest first, so that the first place of a key is the one that counts.
@@ -123,43 +119,27 @@ class KeyedTable:
         return Index(shards, unique, shard[first], row[first])
 
     def read_shard(self, shard: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """One shard's rows.
-
-        Raises
-        ------
-        DamagedShard
-            If a checksum is wrong; the shard was set aside then.
-        """
+        """One shard's rows; DamagedFile as `read`."""
         fs, _ = fsspec.url_to_fs(self.uri)
         return read_parquet(fs, shard, columns)
-
-    def _keys_or_none(self, shard: str) -> np.ndarray | None:
-        try:
-            return np.array(self.read_shard(shard, ["key"])["key"].to_pylist(), dtype=_KEY_TYPE)
-        except DamagedShard as damage:
-            log.warning("%s", damage)
-            return None
 
     def read(self, keys: Sequence[str], index: Index | None = None) -> pa.Table:
         """Rows of the molecules asked for, in that order.
 
         Raises
         ------
-        KeyError
+        RowsMissing
             If a molecule is not in the table.
-        DamagedShard
-            As `read_shard`.
+        DamagedFile
+            If a shard is damaged; it was set aside then, and so were others that are.
         """
         index = index or self.index()
         position = self._positions(keys, index)
         numbers = np.unique(index.shard[position])
         order = [np.flatnonzero(index.shard[position] == number) for number in numbers]
 
-        def rows_of(number: int, here: np.ndarray) -> pa.Table:
-            return self.read_shard(index.shards[number]).take(index.row[position[here]])
-
-        with ThreadPoolExecutor(READ_THREADS) as pool:
-            pieces = list(pool.map(rows_of, numbers, order))
+        rows = {index.shards[n]: index.row[position[here]] for n, here in zip(numbers, order)}
+        pieces = list(read_all(list(rows), lambda shard: self.read_shard(shard).take(rows[shard])))
         if not pieces:
             return pa.table({"key": pa.array([], pa.string())})
         return pa.concat_tables(pieces).take(np.argsort(np.concatenate(order)))
@@ -168,13 +148,17 @@ class KeyedTable:
         position = index.find(keys)
         if (position < 0).any():
             absent = [k for k, p in zip(keys, position) if p < 0]
-            raise KeyError(f"{len(absent)} of {len(keys)} keys are not in {self.uri}: {absent[:3]}")
+            damaged = [shard.rsplit("/", 1)[-1] for shard in self._files(".damaged")]
+            raise RowsMissing(
+                f"{len(absent)} of {len(keys)} keys are not in {self.uri}, the first: {absent[0]}"
+                + (f"; damaged there: {', '.join(damaged)}" if damaged else "")
+            )
         return position
 
     def places(self, keys: Sequence[str], index: Index) -> pa.Table:
         """Where molecules' rows are: `key`, `shard`, `row`, ordered by shard and row.
 
-        Tasks read such rows with `read_places`. KeyError as `read`.
+        Tasks read such rows with `read_places`. Errors as `read`.
         """
         position = self._positions(keys, index)
         table = pa.table(
@@ -195,7 +179,7 @@ class KeyedTable:
         return pa.concat_tables(pieces)
 
     def read_features(self, keys: Sequence[str], index: Index | None = None) -> np.ndarray:
-        """Feature vectors (n, d) of the molecules asked for, in that order; KeyError as `read`."""
+        """Feature vectors (n, d) of the molecules asked for, in that order; errors as `read`."""
         return feature_matrix(self.read(keys, index))
 
 

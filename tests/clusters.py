@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -37,15 +38,16 @@ def started_head(folder: Path, port: int, *flags: str, **environment: str) -> It
     port : of the cluster.
     flags : of `ray start`.
     """
+    temporary = tempfile.mkdtemp(prefix="head")  # a short path: sockets lie in it
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
-        "RAY_TMPDIR": tempfile.mkdtemp(prefix="head"),  # else other commands find this cluster
+        "RAY_TMPDIR": temporary,  # else other commands find this cluster
         **environment,
     }
-    log = open(folder / "log.txt", "w")
-    process = subprocess.Popen(
-        [RAY, "start", "--head", "--block", f"--port={port}", *flags],
-        env=environment, stdout=log, stderr=log, start_new_session=True,
-    )  # fmt: skip
+    with open(folder / "log.txt", "w") as log:
+        process = subprocess.Popen(
+            [RAY, "start", "--head", "--block", f"--port={port}", *flags],
+            env=environment, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
     try:
         deadline = time.monotonic() + LIMIT_SECONDS
         while "Ray runtime started" not in (folder / "log.txt").read_text():
@@ -54,5 +56,7 @@ def started_head(folder: Path, port: int, *flags: str, **environment: str) -> It
         yield environment
     finally:
         for each in [*psutil.Process(process.pid).children(recursive=True), process]:
-            each.kill()
+            with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+                each.kill()
         process.wait()
+        shutil.rmtree(temporary, ignore_errors=True)

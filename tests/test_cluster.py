@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from ray.cluster_utils import Cluster
 
-from pipeline.cluster import cluster_cores, device_of, encoder_pool, resources
+from pipeline.cluster import cluster_cores, cores_now, device_of, encoder_pool, resources
 from pipeline.config import EncoderSettings, TrainSettings
 from pipeline.errors import InputError
 from pipeline.experiment import run_training
@@ -144,9 +144,11 @@ def test_an_encoder_that_is_killed_and_a_node_that_leaves_cost_nothing(
     wait_until(process, tmp_path, features_begun(tmp_path))
     os.kill(workers(cluster, "EncodeBatch")[0].pid, signal.SIGKILL)
     cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
-    wait_for_success(process, tmp_path)
+    try:
+        wait_for_success(process, tmp_path)
+    finally:
+        cluster.add_node(num_cpus=1)
     check_same(tmp_path, expected, lines)
-    cluster.add_node(num_cpus=1)
 
 
 def test_training_workers_spread_over_nodes_and_one_that_is_killed_costs_nothing(
@@ -235,7 +237,9 @@ def test_what_a_cluster_may_grow_to_is_told_by_the_environment(ray_session, monk
     assert (cluster_cores(), resources()["GPU"], device_of("auto")) == (1024, 8, "cuda")
     pool = encoder_pool(EncoderSettings(device="cuda"))
     assert (pool.actors, pool.gpus, pool.strategy().min_size) == (8, 1.0, 1)
-    for wrong in ("8 GPUs", "[1]", '{"GPU": "many"}'):
+    assert encoder_pool(EncoderSettings(device="cpu")).actors == 1024
+    assert cores_now() == 2
+    for wrong in ("8 GPUs", "[1]", '{"GPU": "many"}', '{"CPU": Infinity}', '{"CPU": -1}'):
         monkeypatch.setenv("MOLSIEVE_MAX_RESOURCES", wrong)
         with pytest.raises(InputError, match="not a JSON object of numbers"):
             resources()

@@ -19,7 +19,7 @@ import pytest
 
 from pipeline.store import KeyedTable
 from tests.clusters import RAY, free_ports, started_head
-from tests.commands import REPOSITORY
+from tests.commands import LIMIT_SECONDS, REPOSITORY
 from tests.test_encode import encode_file
 
 
@@ -75,13 +75,13 @@ def scraped(url: str) -> str:
         return ""
 
 
-def driver_of(folder: Path) -> psutil.Process | None:
+def driver_of(folder: Path) -> psutil.Process:
     """The process of the submitted command that writes to a folder."""
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
         if words[1:3] == ["-m", "jobs.encode"] and str(folder / "out") in words:
             return process
-    return None
+    raise AssertionError("it has ended already")
 
 
 def test_a_submitted_job_does_what_the_command_does_also_when_it_was_killed_before(
@@ -97,11 +97,13 @@ def test_a_submitted_job_does_what_the_command_does_also_when_it_was_killed_befo
         "encoder_workers": 1, "encoding_batch_size": 8,
     }  # fmt: skip
     job = head.submit("killed", "encode", **flags)
+    deadline = time.monotonic() + LIMIT_SECONDS
     while not list(tmp_path.glob("store/features/*/*.parquet")):
         assert job.poll() is None, job.communicate()[0]
+        assert time.monotonic() < deadline
         time.sleep(0.02)
     driver_of(tmp_path).kill()
-    output = job.communicate()[0]
+    output = job.communicate(timeout=LIMIT_SECONDS)[0]
     assert job.returncode != 0, output
     assert "failed" in output.lower()
     assert not (tmp_path / "out/run_summary.json").exists()

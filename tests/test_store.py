@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -15,7 +16,8 @@ import pyarrow as pa
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.errors import DamagedShard, InputError
+from pipeline import files as files_module
+from pipeline.errors import DamagedFile, InputError, RowsMissing
 from pipeline.files import absolute, parquet_bytes, starting_over, write_atomically
 from pipeline.molecules import molecule_key
 from pipeline.store import KeyedTable, features_table, new_run_stamp
@@ -261,7 +263,7 @@ def test_a_changed_bit_is_told_with_its_shard_which_is_set_aside(table, noisy, b
     content = bytearray(noisy.read_bytes())
     content[content.index(NOISE[150, 30:34].tobytes()) + 5] ^= 1 << bit
     noisy.write_bytes(content)
-    with pytest.raises(DamagedShard, match=f"{noisy.name} is damaged.* checksum"):
+    with pytest.raises(DamagedFile, match=f"{noisy.name} is damaged.* checksum"):
         table.read_features(keys_of(*range(200)))
     assert Path(f"{noisy}.damaged").read_bytes() == content
     assert [key in table.index() for key in keys_of(3, 500)] == [False, True]
@@ -280,35 +282,76 @@ def renamed_column(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     "damage",
     [lambda c: b"", lambda c: c[:30], lambda c: c[:-1], damaged_keys, renamed_column],
-)  # fmt: skip
-def test_an_index_leaves_out_a_damaged_shard_and_tells(table, noisy, caplog, damage):
+)
+def test_an_index_tells_a_damaged_shard_and_the_next_is_without_it(table, noisy, damage):
+    table.write(rows_of(500), new_run_stamp())
     noisy.write_bytes(damage(noisy.read_bytes()))
-    assert len(table.index().keys) == 0
-    assert f"{noisy} is damaged" in caplog.text
-    assert table.shards() == []
+    with pytest.raises(DamagedFile, match=f"^{noisy} is damaged"):
+        table.index()
+    assert list(table.index().keys) == [keys_of(500)[0].encode()]
 
 
-def test_a_fault_of_the_network_sets_nothing_aside(table, noisy, monkeypatch):
-    index, working = table.index(), LocalFileSystem.open
-    faults = [1]
+def test_all_damaged_shards_are_set_aside_at_once(table):
+    for number in range(4):
+        table.write(rows_of(number), new_run_stamp())
+    index = table.index()
+    for shard in table.shards()[:3]:
+        Path(shard).write_bytes(b"")
+    with pytest.raises(DamagedFile, match="and 2 other files"):
+        table.read(keys_of(*range(4)), index)
+    assert len(table.shards()) == 1
+    with pytest.raises(RowsMissing, match=f"3 of 4 keys .* {Path(index.shards[0]).name}.damaged"):
+        table.read(keys_of(*range(4)))
+
+
+@pytest.fixture
+def faults(monkeypatch) -> list[OSError | None]:
+    """What the next openings of files raise, the last one first."""
+    working, faults = LocalFileSystem.open, []
 
     def faulty(self, *args, **kwargs):
-        if faults and faults.pop():
-            raise OSError("connection reset by peer")
+        fault = faults.pop() if faults else None
+        if fault:
+            raise fault
         return working(self, *args, **kwargs)
 
     monkeypatch.setattr(LocalFileSystem, "open", faulty)
+    return faults
+
+
+def test_a_fault_of_the_network_or_the_disk_sets_nothing_aside(table, noisy, faults):
+    index, fault = table.index(), OSError(errno.EIO, os.strerror(errno.EIO))
+    faults += [fault]
     np.testing.assert_array_equal(table.read_features(keys_of(5), index), NOISE[[5]])
-    faults += [1, 1]
-    with pytest.raises(OSError, match="connection reset"):
+    faults += [fault, fault]
+    with pytest.raises(InputError, match=f"cannot read {noisy}: Input/output error; run again"):
         table.read_features(keys_of(5), index)
     assert noisy.exists()
+
+
+def test_too_little_memory_sets_nothing_aside(table, noisy, monkeypatch):
+    def fails(*_args):
+        raise pa.ArrowMemoryError("malloc failed")
+
+    index = table.index()
+    monkeypatch.setattr(files_module, "_verified", fails)
+    with pytest.raises(MemoryError):
+        table.read_features(keys_of(5), index)
+    assert noisy.exists()
+
+
+def test_of_two_readers_that_meet_the_damage_both_tell_it(table, noisy, faults):
+    index = table.index()
+    faults += [FileNotFoundError(), None]  # the other one is faster between the two readings
+    noisy.write_bytes(b"")
+    with pytest.raises(DamagedFile, match=noisy.name):
+        table.read(keys_of(1), index)
 
 
 def test_a_shard_that_another_process_set_aside_is_a_damaged_one(table, noisy):
     index = table.index()
     noisy.rename(f"{noisy}.damaged")
-    with pytest.raises(DamagedShard, match=noisy.name):
+    with pytest.raises(DamagedFile, match=noisy.name):
         table.read(keys_of(1), index)
 
 
@@ -317,14 +360,18 @@ def test_a_job_starts_over_once_for_each_damage():
 
     def work(result: str) -> str:
         if damages:
-            raise DamagedShard(damages.pop())
+            raise DamagedFile(damages.pop())
         return result
 
     assert starting_over(work, "done") == "done"
     damages += ["a is damaged"] * 3
-    with pytest.raises(DamagedShard, match="a is damaged"):
+    with pytest.raises(DamagedFile, match="a is damaged"):
         starting_over(work, "done")
     assert len(damages) == 1
+    damages += map(str, range(1000))  # the machine damages what it writes
+    with pytest.raises(DamagedFile):
+        starting_over(work, "done")
+    assert len(damages) > 800
 
 
 def test_a_full_disk_is_told_and_nothing_is_left_of_the_file(table, monkeypatch):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import format_exception
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +20,7 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 from ray.train import TrainingFailedError
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.train.v2.api.exceptions import WorkerGroupError
 from sklearn.metrics import roc_auc_score
 from torch import nn
@@ -26,7 +30,7 @@ from pipeline.batches import ResidentBatches
 from pipeline.checkpoint import load_checkpoint
 from pipeline.config import TrainSettings
 from pipeline.encode import EncodeResult
-from pipeline.errors import DamagedShard, InputError
+from pipeline.errors import DamagedFile, InputError, RowsMissing
 from pipeline.evaluation import energies_of
 from pipeline.store import KeyedTable, feature_matrix, features_table
 from pipeline.training import train
@@ -288,16 +292,18 @@ def test_a_finished_run_leaves_no_ray_train_state(two_workers):
 @pytest.mark.parametrize(
     ("told", "kind", "match"),
     [
-        ("DamagedShard: /s/a.parquet is damaged (CRC); it was …", DamagedShard, "^/s/a.parquet is"),
-        ("KeyError: '3 of 9 keys are not in /s/features'", DamagedShard, "^3 of 9 keys"),
-        ("OSError: [Errno 28] No space left on device", InputError, "a disk is full"),
-        ("OutOfMemoryError: CUDA out of memory.", InputError, "out of memory; take less"),
-        ("ValueError: no", TrainingFailedError, "ValueError: no"),
+        (DamagedFile("a is damaged"), DamagedFile, "^a is damaged"),
+        (RowsMissing("3 of 9 keys are not in a"), DamagedFile, "^3 of 9 keys are not in a$"),
+        (InputError("cannot write a: no"), InputError, "^cannot write a: no$"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), InputError, "a disk is full"),
+        (torch.OutOfMemoryError("CUDA out of memory."), InputError, "out of memory; take less"),
+        (ValueError("no"), TrainingFailedError, "ValueError: no"),
     ],
 )
 def test_what_ended_the_workers_is_told_as_what_it_is(told, kind, match):
     def fails():
-        raise WorkerGroupError(f"Traceback …\n{told}\n", {})
+        wrapped = UserExceptionWithTraceback(told, "".join(format_exception(told)))
+        raise WorkerGroupError(str(wrapped), {0: wrapped})
 
     with pytest.raises(kind, match=match):
         ray_training.fit(SimpleNamespace(fit=fails), "take less")
