@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.drawings import molecules_figure
+from pipeline.errors import DamagedFile
 from pipeline.files import absolute, read_all, read_parquet, write_atomically
 from pipeline.score_steps import REJECTED_FOLDER, SCORES, SCORES_FOLDER
 from pipeline.text import csv_bytes
@@ -40,12 +41,18 @@ def write_extremes(output_dir: str, top: int) -> Extremes:
     """
     most = least = SCORES.empty_table()
     scored = ood = 0
-    for table in _tables(output_dir, SCORES_FOLDER, SCORES.names):
-        scored += table.num_rows
-        ood += pc.sum(table["is_ood"]).as_py() or 0
-        most = _ends(pa.concat_tables([most, table]), top, "descending")
-        least = _ends(pa.concat_tables([least, table]), top, "ascending")
+    damage = None
+    try:
+        for table in _tables(output_dir, SCORES_FOLDER, SCORES.names):
+            scored += table.num_rows
+            ood += pc.sum(table["is_ood"]).as_py() or 0
+            most = _ends(pa.concat_tables([most, table]), top, "descending")
+            least = _ends(pa.concat_tables([least, table]), top, "ascending")
+    except DamagedFile as error:  # so may rejected rows be
+        damage = error
     rejected = sum(table.num_rows for table in _tables(output_dir, REJECTED_FOLDER, ["id"]))
+    if damage:
+        raise damage
     if top and scored:
         rows = [
             (end, rank, *row.values())

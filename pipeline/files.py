@@ -173,6 +173,7 @@ def read_all(
         for start in range(0, len(paths), threads):
             for found in pool.map(read_or_damage, paths[start : start + threads]):
                 if isinstance(found, DamagedFile):
+                    log.warning("%s", found)
                     damages.append(found)
                 else:
                     yield found

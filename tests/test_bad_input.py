@@ -44,8 +44,7 @@ def adversarial(smiles: list[str]) -> dict[str, list[bytes]]:
     strange = ["CCO\u00e9", "CC\u0416", "\u6c34", "\uff23\uff23\uff2f", "C\u200bC", "C\u2028C"]
     kinds = {
         "polymer": [(unit * n).encode() for unit, n in
-                    (("C", 1000), ("CCO", 400), ("NCC(=O)", 200), ("c1ccccc1", 170), ("C", 4999),
-                     ("[SiH2]O", 500), ("C1CC1", 300))]
+                    (("C", 1000), ("NCC(=O)", 200), ("c1ccccc1", 170), ("C", 4999))]
         + [b"C1" + b"C" * 999 + b"1", b"C(" * 1200 + b"C" + b")" * 1200],
         "long": [bytes(rng.choices(signs.encode(), k=k)) for k in (5_001, 10**5, 10**6, 5 * 10**6)]
         + [b"C" * 10**6, b"C(" * 10**5, b"[" * 10**6, b"C1" * 10**5, b"." * 10**6],
@@ -61,7 +60,7 @@ def adversarial(smiles: list[str]) -> dict[str, list[bytes]]:
         "empty": [rng.choice([b"", b" ", b"\t", b"\r", b"\0"]) for _ in range(2000)],
         "encoding": [rng.choice(strange).encode(rng.choice(encodings), errors="ignore")
                      for _ in range(2000)],
-        "unbalanced": [mutant() for _ in range(3000)],
+        "unbalanced": [mutant() for _ in range(2000)],
     }  # fmt: skip
     rest = LINES - sum(map(len, kinds.values()))
     kinds["noise"] = [noise(int(rng.paretovariate(0.7))) for _ in range(rest)]

@@ -24,10 +24,10 @@ BAD_LINES = ["nonsense", "", "[H][H]"]
 
 @pytest.fixture(scope="module")
 def lines(hiv_smiles, moses_smiles) -> list[str]:
-    """150 rows, three of them no molecules; their conformers take seconds altogether."""
+    """100 rows, three of them no molecules; their conformers take seconds altogether."""
     atoms = {s: Chem.MolFromSmiles(s).GetNumHeavyAtoms() for s in hiv_smiles}
     medium = [s for s, n in atoms.items() if 18 <= n <= 45]
-    good = (medium + moses_smiles)[: 150 - len(BAD_LINES)]
+    good = (medium + moses_smiles)[: 100 - len(BAD_LINES)]
     return good[:60] + BAD_LINES + good[60:]
 
 
@@ -87,54 +87,46 @@ def features(root: Path, keys: list[str], out: Path) -> np.ndarray:
     return KeyedTable(str(root), "features", identity).read_features(keys)
 
 
-def test_an_interrupted_run_is_continued_by_the_same_command(
-    undisturbed, lines, small_weights, tmp_path
-):
-    """By Ctrl-C; tests/test_cluster_jobs.py kills one."""
-    store, total = tmp_path / "store", len(lines) - len(BAD_LINES)
-    stopped = start(tmp_path, lines, store, small_weights)
-    wait_for_shards(stopped, store, 2)
-    stopped.send_signal(signal.SIGINT)
-    assert stopped.wait(timeout=LIMIT_SECONDS) == 130
-    log = (tmp_path / "log.txt").read_text()
-    assert "Traceback" not in log
-    assert "the same command continues" in log
-    kept = stored_keys(store)
-    assert 0 < len(kept) < total
-    assert not (tmp_path / "out" / "run_summary.json").exists()
-
-    summary = finish(start(tmp_path, lines, store, small_weights), tmp_path)
-    assert summary["found_in_store"] >= len(kept)
-    assert 0 < summary["encoded"] < total
-    assert summary["encoded"] + summary["found_in_store"] == total
-    assert kept <= stored_keys(store)
-    check_complete(tmp_path, lines, store, undisturbed)
-
-
-def test_a_disk_that_takes_no_more_is_told_and_the_same_command_continues(
+def test_a_run_that_a_full_disk_or_ctrl_c_stops_is_continued_by_the_same_command(
     undisturbed, lines, small_weights, tmp_path
 ):
     """A limit on the encoder's files stands for the full disk: the kernel refuses the write."""
-    store = tmp_path / "store"
-    process = start(tmp_path, lines, store, small_weights)
-    wait_for_shards(process, store, 2)
+    store, total = tmp_path / "store", len(lines) - len(BAD_LINES)
+
+    def log() -> str:
+        return (tmp_path / "log.txt").read_text()
+
+    stopped = start(tmp_path, lines, store, small_weights)
+    wait_for_shards(stopped, store, 2)
     (encoder,) = descendants(os.getpid(), "EncodeBatch")
     encoder.rlimit(psutil.RLIMIT_FSIZE, (100, 100))
-    assert process.wait(timeout=LIMIT_SECONDS) == 2
-    told = (tmp_path / "log.txt").read_text()
-    assert "Traceback" not in told
-    last = told.strip().splitlines()[-1]
+    assert stopped.wait(timeout=LIMIT_SECONDS) == 2
+    last = log().strip().splitlines()[-1]
     assert last.startswith(f"jobs.encode: error: cannot write {store}/features/")
     assert "File too large; make room" in last
     assert not list(store.rglob("*.partial"))
+    kept = stored_keys(store)
+    assert 0 < len(kept) < total
+
+    stopped = start(tmp_path, lines, store, small_weights)
+    wait_for_shards(stopped, store, len(list(store.glob("features/*/*.parquet"))) + 2)
+    stopped.send_signal(signal.SIGINT)
+    assert stopped.wait(timeout=LIMIT_SECONDS) == 130
+    assert "the same command continues" in log()
+    assert kept < stored_keys(store)
+    assert "Traceback" not in log()
     assert not (tmp_path / "out" / "run_summary.json").exists()
-    finish(start(tmp_path, lines, store, small_weights), tmp_path)
+
+    summary = finish(start(tmp_path, lines, store, small_weights), tmp_path)
+    assert summary["found_in_store"] > len(kept)
+    assert 0 < summary["encoded"] < total
+    assert summary["encoded"] + summary["found_in_store"] == total
     check_complete(tmp_path, lines, store, undisturbed)
 
 
 def test_two_runs_at_once_on_one_store_both_finish(undisturbed, lines, small_weights, tmp_path):
     store = tmp_path / "store"
-    inputs = {"first": lines[:100], "second": lines[50:]}
+    inputs = {"first": lines[:70], "second": lines[40:]}
     processes = {n: start(tmp_path / n, rows, store, small_weights) for n, rows in inputs.items()}
     for name, process in processes.items():
         finish(process, tmp_path / name)

@@ -8,9 +8,12 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipeline.config import TrainSettings
+from pipeline.experiment import run_training
 from tests.commands import LIMIT_SECONDS, start_job, wait_for_success
 
 EPOCHS, CHECKPOINT_EVERY = 400, 20
@@ -29,18 +32,26 @@ def split(moses_smiles, tmp_path_factory) -> Path:
 
 def start(output: Path, split: Path, weights: Path) -> subprocess.Popen:
     """jobs.train with dropout, as a process that joins the tests' Ray."""
-    flags = {
-        "data_file": split, "weights": weights, "cache_root": split.parent / "store",
-        "output_dir": output, "device": "cpu", "sampling": "all", "ood_val_by": "molecule",
-        "epochs": EPOCHS, "early_stopping_patience": EPOCHS, "checkpoint_every": CHECKPOINT_EVERY,
-        "encoder_workers": 1,
+    return start_job("train", output, flags(output, split, weights))
+
+
+def flags(output: Path, split: Path, weights: Path) -> dict[str, Any]:
+    return {
+        "data_file": str(split), "weights": str(weights), "output_dir": str(output),
+        "cache_root": str(split.parent / "store"), "device": "cpu", "sampling": "all",
+        "ood_val_by": "molecule", "epochs": EPOCHS, "early_stopping_patience": EPOCHS,
+        "checkpoint_every": CHECKPOINT_EVERY, "encoder_workers": 1,
     }  # fmt: skip
-    return start_job("train", output, flags)
 
 
 def finish(process: subprocess.Popen, output: Path) -> list[str]:
-    """Wait for the end; the epochs in training_dynamics.csv without their times."""
+    """Wait for the end; see `epochs_of`."""
     wait_for_success(process, output)
+    return epochs_of(output)
+
+
+def epochs_of(output: Path) -> list[str]:
+    """The epochs in training_dynamics.csv without their times."""
     rows = (output / "training_dynamics.csv").read_text().splitlines()
     place = rows[0].split(",").index("epoch_time_seconds")
     return [",".join(c for i, c in enumerate(row.split(",")) if i != place) for row in rows]
@@ -55,10 +66,11 @@ def checkpoints(output: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(ray_session, split, small_weights) -> tuple[list[str], bytes]:
+def undisturbed(ray_session, in_process, split, small_weights) -> tuple[list[str], bytes]:
     """The epochs and the head's bytes of a run that was left alone."""
     output = split.parent / "whole"
-    epochs = finish(start(output, split, small_weights), output)
+    run_training(TrainSettings(**flags(output, split, small_weights)))
+    epochs = epochs_of(output)
     assert len(epochs) == EPOCHS + 1
     return epochs, (output / MODEL).read_bytes()
 

@@ -161,7 +161,7 @@ def two_workers(data, tmp_path_factory) -> Run:
 @pytest.fixture(scope="module")
 def streams(data, tmp_path_factory) -> tuple[Run, ...]:
     """Streamed training for a few epochs with one worker, and with two."""
-    few = {"resident_gb": 0.0, "epochs": 3, "lr": 2e-3}
+    few = {"resident_gb": 0.0, "epochs": 2, "lr": 3e-3}
     return tuple(fit(data, tmp_path_factory, num_workers=n, **few) for n in (1, 2))
 
 
