@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from unittest import mock
 
@@ -63,6 +64,7 @@ def unimol_tools_features(
     config : sizes of the model, where they are not the published ones.
     """
     from unimol_tools import UniMolRepr
+    from unimol_tools.data import conformer
     from unimol_tools.models import unimol
 
     def architecture():
@@ -81,7 +83,9 @@ def unimol_tools_features(
             pretrained_model_path=str(weights),
             pretrained_dict_path=str(weights.parent / "dict.txt"),
         )
-    return np.stack(tool.get_repr(smiles))
+    # Its pool of processes forks this one, which has Ray's threads: now and then one never ends.
+    with mock.patch.object(conformer, "Pool", ThreadPool):
+        return np.stack(tool.get_repr(smiles))
 
 
 def write_checkpoints(folder: Path) -> dict[str, Path]:
