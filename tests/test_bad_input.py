@@ -77,7 +77,7 @@ def encoded(ray_session, moses_smiles, small_weights, tmp_path_factory) -> tuple
     (folder / "lines.smi").write_bytes(b"\n".join([*(line for line, _ in lines), b""]))
     flags = {
         "data_file": folder / "lines.smi", "cache_root": folder / "store", "device": "cpu",
-        "output_dir": folder / "out", "weights": small_weights, "conformer_seconds": 4,
+        "output_dir": folder / "out", "weights": small_weights, "conformer_seconds": 3,
         "conformer_gb": 1, "conformer_method": "etkdg",
     }  # fmt: skip
     argv = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
@@ -114,7 +114,7 @@ def test_what_is_too_large_is_rejected_as_that(encoded):
     reasons = {int(row["id"].split(":")[1]): row["reason"] for row in rows}
     for place in (place for place, kind in enumerate(kinds) if kind == "long"):
         assert "characters, more than 5,000" in reasons[place]
-    limits = "took more than 4 s|needs more than 1 GiB"
+    limits = "took more than 3 s|needs more than 1 GiB"
     large = [reasons.get(place) for place, kind in enumerate(kinds) if kind == "polymer"]
     assert all(reason is None or re.search(limits, reason) for reason in large)
     assert sum(reason is not None for reason in large) > len(large) / 2

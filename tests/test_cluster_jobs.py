@@ -66,6 +66,13 @@ def head(tmp_path_factory) -> Iterator[Head]:
         yield Head(address, f"http://127.0.0.1:{metrics}/metrics", environment)
 
 
+@pytest.fixture(scope="module")
+def failing(head, tmp_path_factory) -> subprocess.Popen:
+    """A job whose data file is absent; it runs beside the others."""
+    folder = tmp_path_factory.mktemp("failing")
+    return head.submit("failing", "encode", data_file=folder / "absent.csv", output_dir=folder)
+
+
 def scraped(url: str) -> str:
     """What Prometheus would read now; nothing while nobody answers."""
     try:
@@ -85,7 +92,7 @@ def driver_of(folder: Path) -> psutil.Process:
 
 
 def test_a_submitted_job_does_what_the_command_does_also_when_it_was_killed_before(
-    ray_session, head, small_weights, moses_smiles, tmp_path
+    ray_session, head, failing, small_weights, moses_smiles, tmp_path
 ):
     lines = [*moses_smiles[:60], "nonsense"]
     (tmp_path / "direct").mkdir()
@@ -133,10 +140,9 @@ def test_a_submitted_job_does_what_the_command_does_also_when_it_was_killed_befo
         assert values and max(map(float, values)) > 0, name
 
 
-def test_a_failed_job_has_the_commands_exit_code_and_line(head, tmp_path):
-    job = head.submit("failing", "encode", data_file=tmp_path / "absent.csv", output_dir=tmp_path)
-    output = job.communicate()[0]
-    assert job.returncode != 0
+def test_a_failed_job_has_the_commands_exit_code_and_line(head, failing):
+    output = failing.communicate(timeout=LIMIT_SECONDS)[0]
+    assert failing.returncode != 0
     assert "jobs.encode: error: " in output and "no such file" in output
     status = re.sub(r"\x1b\[\d+m", "", head.job("status", "failing").communicate()[0])
     assert "failed" in status, status
