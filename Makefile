@@ -20,11 +20,12 @@ bench: $(READY)
 
 # torch comes first and by its exact version: a looser spelling may pull gigabytes of CUDA.
 # rfc3987-syntax (an optional part of jsonschema that Jupyter packages bring along) takes a
-# second to import, in every process that Ray starts; nothing here needs it.
+# second to import, in every process that Ray starts; nothing here needs it. Python compiles what
+# is imported; compiling all that is installed takes 45 s.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet torch==2.13.0
-	$(PY) -m pip install --quiet -c constraints.txt -e '.[dev,minimol]'
+	$(PY) -m pip install --quiet --no-compile torch==2.13.0
+	$(PY) -m pip install --quiet --no-compile -c constraints.txt -e '.[dev,minimol]'
 	$(PY) -m pip uninstall --quiet --yes rfc3987-syntax
 	touch $@
 
