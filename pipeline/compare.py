@@ -197,9 +197,9 @@ def _in_turn(todo: dict) -> Iterator[tuple[tuple[str, int], str | None]]:
 
 def _in_parallel(todo: dict, parallel: int) -> Iterator[tuple[tuple[str, int], str | None]]:
     """Each run in a process of its own, which starts its training workers in turn."""
-    told = {name: os.environ[name] for name in (MAX_RESOURCES,) if name in os.environ}
-    apart = {"runtime_env": {"env_vars": told}} if told else {}
-    remote = ray.remote(num_cpus=0, max_retries=0, **apart)(_run_apart)
+    most = os.environ.get(MAX_RESOURCES, "")  # the head alone has it; empty says nothing
+    environment = {"env_vars": {MAX_RESOURCES: most}}
+    remote = ray.remote(num_cpus=0, max_retries=0, runtime_env=environment)(_run_apart)
     waiting, running = list(todo.items()), {}
     while waiting or running:
         while waiting and len(running) < parallel:
