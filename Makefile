@@ -4,6 +4,10 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
+# Images of containers often set this. Without bytecode each of the many processes that Ray starts
+# compiles all that it imports: 16 s instead of 6 for a driver on 2 cores of an AMD EPYC.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: quickstart test bench clean
 
 quickstart: $(READY)
@@ -12,6 +16,7 @@ quickstart: $(READY)
 test: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
 	$(PY) -m pytest -q
 
 bench: $(READY)

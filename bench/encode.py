@@ -11,47 +11,24 @@ spans its import to its features.
 from __future__ import annotations
 
 import argparse
-import csv
-import gzip
-import importlib.util
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.report import cpu_name, markdown, moses, seconds_of
+
 HERE = Path(__file__).parent
 FORWARD = 400  # molecules of the forward passes alone
 STAGES = 200  # molecules of the stages on one core
 BATCH = 32  # unimol_tools' default
-
-
-def moses(count: int) -> list[str]:
-    """The first canonical SMILES of MOSES' scaffold test set, from the wheel `molsets`."""
-    from pipeline.molecules import canonicalize
-
-    spec = importlib.util.find_spec("moses")
-    if spec is None:
-        raise SystemExit("the package molsets is not installed; run `make bench`")
-    path = Path(spec.submodule_search_locations[0]) / "dataset" / "data" / "test_scaffolds.csv.gz"
-    with gzip.open(path, "rt") as file:
-        rows = [row["SMILES"] for _, row in zip(range(count), csv.DictReader(file))]
-    return [canonicalize(smiles) for smiles in rows]
-
-
-def seconds_of(work: Callable[[], Any]) -> float:
-    """Wall-clock seconds of a call."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def unimol_tools_end_to_end(folder: Path) -> dict[str, Any]:
@@ -68,11 +45,11 @@ def unimol_tools_end_to_end(folder: Path) -> dict[str, Any]:
 
 def molsieve_end_to_end(folder: Path, precision: str, count: int) -> dict[str, Any]:
     """`run_encoding` with a cold store, then with the conformers stored."""
-    from pipeline.cluster import start_ray
-    from pipeline.config import EncodeSettings
-    from pipeline.experiment import run_encoding
-    from pipeline.molecules import molecule_key
-    from pipeline.tables import Tables
+    from pipeline.encoding.plan import plan_encoding
+    from pipeline.encoding.run import run_encoding
+    from pipeline.encoding.settings import EncodeSettings
+    from pipeline.molecules.identity import molecule_key
+    from pipeline.runtime.cluster import start_ray
 
     smiles = read_smiles(folder)[:count]
     with tempfile.TemporaryDirectory() as output:
@@ -87,7 +64,7 @@ def molsieve_end_to_end(folder: Path, precision: str, count: int) -> dict[str, A
         start_ray()
         cold = seconds_of(lambda: run_encoding(settings))
         keys = [molecule_key(s) for s in smiles]
-        features = Tables.of(settings).features.read_features(keys)
+        features = plan_encoding(settings).tables.features.read_features(keys)
         np.save(folder / f"ours_{precision}.npy", features)
         shutil.rmtree(f"{output}/store/features")
         return {"seconds": cold, "stored": seconds_of(lambda: run_encoding(settings))}
@@ -102,10 +79,10 @@ def forward_alone(folder: Path, threads: int) -> dict[str, float]:
     from unimol_tools import UniMolRepr
     from unimol_tools.data.conformer import coords2unimol
 
-    from pipeline.conformers import embed
+    from pipeline.conformers.rdkit_embedder import embed
     from pipeline.encoders import load_encoder
-    from pipeline.encoders.unimol.checkpoints import load_model
-    from pipeline.encoders.unimol.encoder import default_precision
+    from pipeline.encoders.unimol.precision import default_precision
+    from pipeline.encoders.unimol.published_format import load_model
     from pipeline.encoders.unimol.weights import resolve_weights
 
     made = [(c.atoms, c.coords) for c in map(embed, read_smiles(folder)[:FORWARD])]
@@ -151,7 +128,8 @@ def stages_alone(folder: Path, precision: str) -> dict[str, float]:
     from rdkit import Chem
     from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
-    from pipeline.conformers import DEFAULT_SEED, IsolatedEmbedder
+    from pipeline.conformers.child_process import IsolatedEmbedder
+    from pipeline.conformers.rdkit_embedder import DEFAULT_SEED
     from pipeline.encoders import load_encoder
 
     torch.set_num_threads(1)
@@ -209,19 +187,6 @@ def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float((np.linalg.norm(ours - theirs, axis=1) / np.linalg.norm(theirs, axis=1)).max())
 
 
-def cpu_name() -> str:
-    """The processor, and the units for bf16 that it has."""
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    names = [line.split(":")[1].strip() for line in text.splitlines() if "model name" in line]
-    units = [unit for unit in ("avx512_bf16", "amx_bf16") if f" {unit}" in text]
-    return f"{names[0] if names else platform.processor()} ({', '.join(units) or 'no bf16 units'})"
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table."""
-    return ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
-
-
 def main() -> None:
     """Measure every side in turn and write encode.md."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -237,7 +202,7 @@ def main() -> None:
 
     import torch
 
-    from pipeline.encoders.unimol.encoder import default_precision
+    from pipeline.encoders.unimol.precision import default_precision
     from tests.reference import write_checkpoints
 
     total, few, cores = arguments.molecules, arguments.molecules // 4, os.cpu_count()

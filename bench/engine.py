@@ -13,13 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.encode import cpu_name, markdown, moses, seconds_of
+from bench.report import cpu_name, markdown, moses, seconds_of
 from pipeline.encoders import load_encoder
-from pipeline.encoders.unimol.checkpoints import load_model
-from pipeline.encoders.unimol.encoder import PRECISIONS, default_precision
-from pipeline.encoders.unimol.engine import Engine, Product, _Layer
-from pipeline.encoders.unimol.kernels_cpu import CpuKernels
+from pipeline.encoders.unimol.engine.cpu import CpuKernels
+from pipeline.encoders.unimol.engine.forward import Engine, _Layer
+from pipeline.encoders.unimol.engine.kernels import Product
 from pipeline.encoders.unimol.model import UniMol
+from pipeline.encoders.unimol.precision import PRECISIONS, default_precision
+from pipeline.encoders.unimol.published_format import load_model
 
 MOLECULES, REPEATS = 256, 3
 
@@ -83,7 +84,7 @@ class WholeLayers(Engine):
 
 def main() -> None:
     """Time every variant in turn and write engine.md."""
-    from pipeline.conformers import embed
+    from pipeline.conformers.rdkit_embedder import embed
     from tests.reference import write_checkpoints
 
     torch.set_num_threads(1)

@@ -21,30 +21,27 @@ import torch
 from torch import Tensor
 
 from bench import SAMPLES
-from bench.encode import cpu_name, markdown
-from pipeline import telemetry
-from pipeline.batches import GlobalBatch, ResidentBatches, Rows
-from pipeline.cluster import settled, start_ray
-from pipeline.config import TrainSettings
-from pipeline.conformers import IsolatedEmbedder
-from pipeline.encode import EncodeResult
+from bench.report import cpu_name, markdown
+from pipeline.conformers.child_process import IsolatedEmbedder
+from pipeline.detectors.losses import training_loss
 from pipeline.encoders.unimol.batching import pad_batch
-from pipeline.encoders.unimol.checkpoints import load_model
 from pipeline.encoders.unimol.encoder import UniMolEncoder
+from pipeline.encoders.unimol.finetuning.trunk import ComputedRows, StoredRows, TokenRows
 from pipeline.encoders.unimol.model import UniMol
 from pipeline.encoders.unimol.precision import autocast
-from pipeline.encoders.unimol.trunk import ComputedRows, StoredRows, TokenRows
-from pipeline.energy import training_loss
-from pipeline.energy_model import EnergyModel
-from pipeline.experiment import encode_molecules
-from pipeline.finetune_run import choose_trunk, prepare_finetuning
-from pipeline.ray_training import ONEDNN_CACHE
-from pipeline.sources import read_molecules
-from pipeline.splits import assign_roles
-from pipeline.tables import Tables
-from pipeline.telemetry import GIB
-from pipeline.training_setup import build_energy_model
-from pipeline.trunk import trunk_rows
+from pipeline.encoders.unimol.published_format import load_model
+from pipeline.encoding.plan import open_run
+from pipeline.encoding.stored_features import EncodeResult, encode_molecules
+from pipeline.encoding.trunk_table import trunk_rows
+from pipeline.molecules.roles import assign_roles
+from pipeline.runtime import telemetry
+from pipeline.runtime.ray_train import ONEDNN_CACHE
+from pipeline.runtime.telemetry import GIB
+from pipeline.training.batches import GlobalBatch, ResidentBatches, Rows
+from pipeline.training.finetuning.energy_model import EnergyModel
+from pipeline.training.finetuning.preparation import choose_trunk, prepare_finetuning
+from pipeline.training.settings import TrainSettings
+from pipeline.training.worker_setup import build_energy_model
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 ROLES = ("id_train", "ood_train")
@@ -119,19 +116,21 @@ def first_gradient(rows: tuple[Rows, Rows], settings: TrainSettings) -> Tensor:
     return torch.cat(grads).cpu()
 
 
-def encoded_sample(settings: TrainSettings) -> tuple[EncodeResult, dict[str, list[str]]]:
-    """The sample's training molecules with their trunk in the store."""
+def encoded_sample(
+    settings: TrainSettings,
+) -> tuple[TrainSettings, EncodeResult, dict[str, list[str]]]:
+    """The settings as decided; the sample's training molecules, their trunk in the store."""
     finetuning = prepare_finetuning(settings)
-    source = read_molecules(settings)
+    plan, source = open_run(settings)
     sample = assign_roles(source.molecules, settings, settings.data_file, ROLES)
-    trunk = choose_trunk(finetuning, sample, settings)
-    encoded = encode_molecules(sample, source, settings, trunk)
+    plan = plan.with_trunk(choose_trunk(finetuning, sample, plan))
+    encoded = encode_molecules(sample, source, plan)
     table = encoded.molecules
     keys = {
         role: [k for k, r in zip(table["key"].to_pylist(), table["role"].to_pylist()) if r == role]
         for role in ROLES
     }
-    return encoded.result, keys
+    return plan.settings, encoded.result, keys
 
 
 def rows_of(kind: str, settings: TrainSettings, keys: dict[str, list[str]], result: EncodeResult):
@@ -141,7 +140,7 @@ def rows_of(kind: str, settings: TrainSettings, keys: dict[str, list[str]], resu
             trunk_rows(result.trunk.read(keys[r]), settings.trunk_precision) for r in ROLES
         )
     encoder = UniMolEncoder(settings.weights, str(DEVICE), settings.precision)
-    conformers = Tables.of(settings).conformers
+    conformers = result.conformers
     molecules = [
         [encoder.prepare(row) for row in conformers.read(keys[role]).to_pylist()] for role in ROLES
     ]
@@ -156,7 +155,7 @@ def rows_of(kind: str, settings: TrainSettings, keys: dict[str, list[str]], resu
 
 def conformer_milliseconds(settings: TrainSettings) -> float:
     """Milliseconds of one core that a conformer takes, over a seeded sample of the molecules."""
-    smiles = read_molecules(settings).molecules["smiles"].to_pylist()
+    smiles = open_run(settings)[1].molecules["smiles"].to_pylist()
     chosen = np.random.default_rng(0).choice(smiles, CONFORMERS, replace=False)
     embedder = IsolatedEmbedder(seed=settings.conformer_seed, hydrogens=False, limit_seconds=10)
     embedder.embed_or_reject("C")  # starts it
@@ -180,13 +179,11 @@ def main() -> None:
     parser.add_argument("--weights", default="untrained")
     parser.add_argument("--repeats", type=int, default=2)
     arguments = parser.parse_args()
-    settings = settled(
-        TrainSettings(
-            data_file=str(SAMPLES["scaffold"]), weights=arguments.weights, sampling="all",
-            cache_root=arguments.cache_root, finetune_encoder=True,
-        ).sized()
+    common = TrainSettings(
+        data_file=str(SAMPLES["scaffold"]), weights=arguments.weights, sampling="all",
+        cache_root=arguments.cache_root, output_dir="outputs/finetune", finetune_encoder=True,
     )  # fmt: skip
-    result, keys = encoded_sample(settings)
+    settings, result, keys = encoded_sample(common.sized())
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", ONEDNN_CACHE)  # as training does
     count = sum(map(len, keys.values()))
     batches = batches_of(rows_of("stored", settings, keys, result), settings)
@@ -208,16 +205,10 @@ def main() -> None:
     fastest = seconds["stored trunk"]
 
     errors = {}
-    start_ray()
     for precision, trunk in (("fp32", "fp32"), ("fp32", "bf16"), (settings.precision, "bf16")):
-        exact = settled(
-            TrainSettings(
-                data_file=str(SAMPLES["scaffold"]), weights=arguments.weights, sampling="all",
-                cache_root=arguments.cache_root, finetune_encoder=True, precision=precision,
-                trunk_precision=trunk, train_size=64, batch_size=64,
-            ).sized()
-        )  # fmt: skip
-        few, some = encoded_sample(exact)
+        small = {"trunk_precision": trunk, "train_size": 64, "batch_size": 64}
+        exact = replace(common, precision=precision, **small).sized()
+        exact, few, some = encoded_sample(exact)
         stored, engine = (rows_of(kind, exact, some, few) for kind in ("stored", "engine"))
         expected = first_gradient(engine, exact)
         variants = {f"x in fp32, pairs in {trunk}": stored}

@@ -15,15 +15,15 @@ import numpy as np
 import torch
 
 from bench import SAMPLES
-from bench.encode import cpu_name, markdown
-from pipeline.compare import run_comparison
-from pipeline.comparison_runs import read_run
-from pipeline.config import CompareSettings, EvaluateSettings, TrainSettings
-from pipeline.encoders.unimol.checkpoints import load_model, save_checkpoint
+from bench.report import cpu_name, markdown
+from pipeline.comparison.run import run_comparison
+from pipeline.comparison.run_folders import read_run
+from pipeline.comparison.settings import CompareSettings
 from pipeline.encoders.unimol.model import UniMol, initialize
+from pipeline.encoders.unimol.published_format import load_model, save_checkpoint
 from pipeline.encoders.unimol.weights import resolve_weights
-from pipeline.evaluation_run import run_evaluation
-from pipeline.experiment import run_training
+from pipeline.evaluation.run import train_and_evaluate
+from pipeline.training.settings import TrainSettings
 
 SEEDS = [42, 43, 44]
 # Ten times the defaults of jobs.train for the head, so that 40 epochs suffice; and a rate that
@@ -102,15 +102,7 @@ def trained(settings: dict) -> dict:
     """Test metrics of a head on frozen features, from an earlier run if there is one."""
     fs, path = fsspec.url_to_fs(f"{settings['output_dir']}/ood_evaluation_results.json")
     if not fs.exists(path):
-        run_training(TrainSettings(**settings))
-        run_evaluation(
-            EvaluateSettings(
-                checkpoint=f"{settings['output_dir']}/checkpoint",
-                cache_root=settings["cache_root"],
-                output_dir=settings["output_dir"],
-                device="cpu",
-            )
-        )
+        train_and_evaluate(TrainSettings(**settings))
     return json.loads(fs.cat_file(path))
 
 

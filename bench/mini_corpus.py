@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from pipeline.errors import RowRejected
-from pipeline.molecules import canonicalize
+from pipeline.molecules.identity import canonicalize
+from pipeline.runtime.errors import RowRejected
 
 SAMPLE = Path(__file__).parent.parent / "data" / "hiv_sample.csv.gz"
 SEED = 0

@@ -19,11 +19,11 @@ import ray
 from jsonargparse import auto_cli
 from ray.cluster_utils import Cluster
 
-from bench.encode import cpu_name, markdown, moses
-from pipeline.cluster import start_ray
-from pipeline.config import EncoderSettings
-from pipeline.embed import embed
-from pipeline.molecules import molecule_key
+from bench.report import cpu_name, markdown, moses
+from pipeline.encoders.settings import EncoderSettings
+from pipeline.encoding.plan import plan_encoding
+from pipeline.encoding.stored_conformers import embed
+from pipeline.molecules.identity import molecule_key
 
 NODES = (1, 2)
 WARM_UP = 100  # molecules by which each node's workers start
@@ -79,11 +79,10 @@ def rate(nodes: int, molecules: int) -> float:
     for _ in range(nodes):
         cluster.add_node(num_cpus=1)
     os.environ["RAY_ADDRESS"] = cluster.address
-    start_ray()
     with tempfile.TemporaryDirectory() as folder:
-        settings = EncoderSettings(cache_root=folder, device="cpu", weights="mini")
-        embed(table.slice(0, WARM_UP), settings)
-        made = embed(table.slice(WARM_UP), settings)
+        plan = plan_encoding(EncoderSettings(cache_root=folder, device="cpu", weights="mini"))
+        embed(table.slice(0, WARM_UP), plan)
+        made = embed(table.slice(WARM_UP), plan)
     ray.shutdown()
     cluster.shutdown()
     return made.made / made.seconds

@@ -13,14 +13,11 @@ import numpy as np
 import torch
 
 from bench import SAMPLES
-from bench.encode import cpu_name, markdown
-from pipeline.config import EvaluateSettings, TrainSettings
-from pipeline.encoders.unimol.encoder import PRECISIONS
-from pipeline.encoders.unimol.kernels_cpu import multiplies_natively
-from pipeline.evaluation_run import run_evaluation
-from pipeline.experiment import run_training
-from pipeline.sources import read_molecules
-from pipeline.tables import Tables
+from bench.report import cpu_name, markdown
+from pipeline.encoders.unimol.precision import PRECISIONS, multiplies_natively
+from pipeline.encoding.plan import open_run
+from pipeline.evaluation.run import train_and_evaluate
+from pipeline.training.settings import TrainSettings
 
 SEEDS = (42, 43, 44)
 
@@ -42,17 +39,11 @@ def main() -> None:
                 seed=seed, sampling="all", cache_root=arguments.cache_root, output_dir=folder,
                 device="cpu",
             )  # fmt: skip
-            run_training(settings)
-            results = run_evaluation(
-                EvaluateSettings(
-                    checkpoint=f"{folder}/checkpoint", cache_root=arguments.cache_root,
-                    output_dir=folder, device="cpu",
-                )
-            )  # fmt: skip
-            aurocs[name].append(results["auroc"])
-        table = Tables.of(settings).features
+            aurocs[name].append(train_and_evaluate(settings)["auroc"])
+        plan, source = open_run(settings)
+        table = plan.tables.features
         index = table.index()
-        keys = sorted(set(read_molecules(settings).molecules["key"].to_pylist()))
+        keys = sorted(set(source.molecules["key"].to_pylist()))
         keys = [key for key in keys if key in index]
         features[name] = table.read_features(keys, index).astype(np.float64)
     exact = features["fp32"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from jsonargparse import auto_cli
 
-from bench.encode import markdown
+from bench.report import markdown
 
 
 @dataclass(frozen=True)

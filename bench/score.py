@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 from jsonargparse import auto_cli
 
-from bench.encode import cpu_name, markdown
+from bench.report import cpu_name, markdown
 
 MIB = 1024**2
 SAMPLE_SECONDS = 0.5

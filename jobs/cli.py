@@ -8,22 +8,23 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
-from pipeline.config import Settings
-from pipeline.errors import InputError, told
-from pipeline.files import starting_over
-from pipeline.telemetry import configure_logging
+from pipeline.runtime.errors import InputError, told
+from pipeline.runtime.files import starting_over
+from pipeline.runtime.settings import Settings
+from pipeline.runtime.telemetry import configure_logging
 
 S = TypeVar("S", bound=Settings)
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 
-set_parsing_settings(docstring_parse_attribute_docstrings=True)
+# unset_sentinel: a null in a file is a value, to be checked as any other
+set_parsing_settings(docstring_parse_attribute_docstrings=True, unset_sentinel=True)
 
 
-def parse(settings_class: type[S], job: str, argv: Sequence[str]) -> S:
+def parse(settings_class: type[S], program: str, argv: Sequence[str]) -> S:
     """Settings from the command line over those of `--config FILE.yaml` over the defaults.
 
     Raises
@@ -31,18 +32,13 @@ def parse(settings_class: type[S], job: str, argv: Sequence[str]) -> S:
     InputError
         If a flag or key is unknown, missing, of the wrong type or out of bounds.
     """
-    parser = ArgumentParser(
-        prog=f"python -m jobs.{job}",
-        description=settings_class.__doc__,
-        exit_on_error=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--config", action="config", help="YAML file with any of these settings.")
-    parser.add_class_arguments(settings_class)
+    files = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    files.add_argument("--config", action="append", default=[])
     try:
-        words = _with_explicit_booleans(settings_class, _with_joined_lists(settings_class, argv))
-        words = _config_first(words)
-        values = parser.parse_args(words).as_dict()
+        given, flags = files.parse_known_args(argv)
+        # jsonargparse lets the later win, file or flag, so the files come first
+        words = [*(f"--config={file}" for file in given.config), *flags]
+        values = _parser(settings_class, program).parse_args(words).as_dict()
     except argparse.ArgumentError as error:
         raise InputError(_readable(str(error))) from None
     except UnicodeDecodeError as error:
@@ -55,18 +51,24 @@ def main(
     work: Callable[[S], Any],
     job: str,
     argv: Sequence[str] | None = None,
+    program: str | None = None,
 ) -> int:
-    """Run a command and return its exit code: 0, 2 for bad input, 130 when interrupted."""
+    """Run a command and return its exit code: 0, 2 for bad input, 130 when interrupted.
+
+    `program` is what the user called, if not `python -m jobs.JOB`.
+    """
+    program = program or f"python -m jobs.{job}"
+    name = program.removeprefix("python -m ")
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
     configure_logging()
     try:
-        starting_over(work, parse(settings_class, job, sys.argv[1:] if argv is None else argv))
+        starting_over(work, parse(settings_class, program, sys.argv[1:] if argv is None else argv))
     except InputError as error:
-        print(f"jobs.{job}: error: {told(error)}", file=sys.stderr)
+        print(f"{name}: error: {told(error)}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print(
-            f"jobs.{job}: interrupted; finished work is kept, the same command continues",
+            f"{name}: interrupted; finished work is kept, the same command continues",
             file=sys.stderr,
         )
         return EXIT_INTERRUPTED
@@ -84,45 +86,32 @@ def metric_cell(results: dict[str, Any], name: str) -> str:
     return f"{results[name]:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _with_explicit_booleans(settings_class: type[Settings], argv: Sequence[str]) -> list[str]:
-    """Let a boolean flag stand alone: `--allow_overlap` means `--allow_overlap true`."""
-    booleans = {
-        f"--{f.name}" for f in dataclasses.fields(settings_class) if f.type in ("bool", bool)
-    }
-    explicit = []
-    for word, following in zip(argv, [*argv[1:], "--"]):
-        explicit.append(word)
-        if word in booleans and following.startswith("--"):
-            explicit.append("true")
-    return explicit
+class _Words(argparse.Action):
+    """A list as words: `--seeds 1 2 3` means `--seeds [1,2,3]`, which a typed flag takes."""
+
+    def __init__(self, flag: argparse.Action):
+        super().__init__(flag.option_strings, flag.dest, nargs="+")
+        self.flag = flag
+
+    def __call__(self, parser, namespace, words, option_string=None):
+        self.flag(parser, namespace, f"[{','.join(words).strip('[]')}]", option_string)
 
 
-def _with_joined_lists(settings_class: type[Settings], argv: Sequence[str]) -> list[str]:
-    """Let a list be written as words: `--seeds 1 2 3` means `--seeds [1,2,3]`."""
-    lists = {
-        f"--{f.name}" for f in dataclasses.fields(settings_class) if str(f.type)[:5] == "list["
-    }
-    joined: list[str] = []
-    words = list(argv)
-    while words:
-        joined.append(words.pop(0))
-        if joined[-1] in lists and words and not words[0].startswith("["):
-            values = []
-            while words and not words[0].startswith("--"):
-                values.append(words.pop(0))
-            joined.append(f"[{','.join(values)}]")
-    return joined
-
-
-def _config_first(argv: Sequence[str]) -> list[str]:
-    """Put `--config FILE` in front, wherever it stands, so that flags win over the file."""
-    config, others, words = [], [], iter(argv)
-    for word in words:
-        if word == "--config":
-            config += [word, *(value for value in [next(words, None)] if value is not None)]
-        else:
-            (config if word.startswith("--config=") else others).append(word)
-    return [*config, *others]
+def _parser(settings_class: type[Settings], program: str) -> ArgumentParser:
+    """A flag for each setting, with the docstring below it as help."""
+    parser = ArgumentParser(prog=program, description=settings_class.__doc__, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file with any of these settings.")
+    parser.add_class_arguments(settings_class)
+    flags = parser._option_string_actions  # there is no public way to a flag
+    for name, hint in get_type_hints(settings_class).items():
+        flag = flags[f"--{name}"]
+        if flag.required:
+            flag.default = argparse.SUPPRESS  # or the help would tell one
+        if hint is bool:
+            flag.nargs, flag.const = "?", True  # `--allow_overlap` alone means true
+        elif get_origin(hint) is list:
+            flags[f"--{name}"] = _Words(flag)
+    return parser
 
 
 def _readable(message: str) -> str:

@@ -3,13 +3,13 @@
 import sys
 
 from jobs.cli import main, say
-from pipeline.config import CompareSettings
+from pipeline.comparison.settings import CompareSettings
 
 
 def compare(settings: CompareSettings) -> None:
     """Run the comparison and print its summary."""
-    from pipeline.compare import run_comparison
-    from pipeline.comparison_text import summary_text
+    from pipeline.comparison.run import run_comparison
+    from pipeline.comparison.summary_text import summary_text
 
     summary = run_comparison(settings)
     say(

@@ -3,12 +3,12 @@
 import sys
 
 from jobs.cli import main, say
-from pipeline.config import EncodeSettings
+from pipeline.encoding.settings import EncodeSettings
 
 
 def encode(settings: EncodeSettings) -> None:
     """Encode a data file and say what became of its rows."""
-    from pipeline.experiment import run_encoding
+    from pipeline.encoding.run import run_encoding
 
     summary = run_encoding(settings)
     say(

@@ -3,13 +3,13 @@
 import sys
 
 from jobs.cli import main, metric_cell, say
-from pipeline.config import EvaluateSettings
+from pipeline.evaluation.settings import EvaluateSettings
 
 
 def evaluate(settings: EvaluateSettings) -> None:
     """Evaluate a checkpoint and print its metrics."""
-    from pipeline.evaluation import METRICS
-    from pipeline.evaluation_run import run_evaluation
+    from pipeline.evaluation.metrics import METRICS
+    from pipeline.evaluation.run import run_evaluation
 
     results = run_evaluation(settings)
     say(

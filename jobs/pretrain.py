@@ -3,8 +3,8 @@
 import sys
 
 from jobs.cli import main, say
-from pipeline.pretrain_config import PretrainSettings
-from pipeline.text import aligned
+from pipeline.pretraining.settings import PretrainSettings
+from pipeline.runtime.text import aligned
 
 LOSSES = {
     "loss": "loss",
@@ -17,7 +17,7 @@ LOSSES = {
 
 def pretrain(settings: PretrainSettings) -> None:
     """Pretrain and say how it went."""
-    from pipeline.pretrain import run_pretraining
+    from pipeline.pretraining.run import run_pretraining
 
     stats = run_pretraining(settings)
     rows = [

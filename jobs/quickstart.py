@@ -8,14 +8,12 @@ from jobs.cli import main, say
 from jobs.compare import compare
 from jobs.encode import encode
 from jobs.split import split
-from pipeline.config import (
-    CompareSettings,
-    EncodeSettings,
-    OutputSettings,
-    SplitSettings,
-    StoreSettings,
-)
-from pipeline.settings import bounded
+from pipeline.comparison.settings import CompareSettings
+from pipeline.encoding.settings import EncodeSettings
+from pipeline.molecules.settings import SplitSettings
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.settings import OutputSettings, bounded
+from pipeline.store.settings import StoreSettings
 
 SAMPLE = Path(__file__).parent.parent / "data" / "hiv_sample.csv.gz"
 
@@ -42,6 +40,11 @@ class QuickstartSettings(StoreSettings, OutputSettings):
 
 def quickstart(settings: QuickstartSettings) -> None:
     """Run the three jobs one after the other, and say where to look."""
+    if settings.data_file == str(SAMPLE) and not SAMPLE.exists():
+        raise InputError(
+            "the sample comes with MolSieve's repository, not with the installed package; "
+            "give a table of your own with --data_file"
+        )
     folder = settings.output_dir
     split_file = f"{folder}/split.json.gz"
     store = {f.name: getattr(settings, f.name) for f in fields(StoreSettings)}

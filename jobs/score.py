@@ -3,12 +3,12 @@
 import sys
 
 from jobs.cli import main, say
-from pipeline.score_config import ScoreSettings
+from pipeline.scoring.settings import ScoreSettings
 
 
 def score(settings: ScoreSettings) -> None:
     """Score a library and say how much of it is OOD."""
-    from pipeline.score import run_scoring
+    from pipeline.scoring.run import run_scoring
 
     summary = run_scoring(settings)
     share = summary["ood"] / max(1, summary["scored"])

@@ -4,12 +4,12 @@ import sys
 from typing import Any
 
 from jobs.cli import main, say
-from pipeline.config import TrainSettings
+from pipeline.training.settings import TrainSettings
 
 
 def train(settings: TrainSettings) -> None:
     """Train a head and say how it went."""
-    from pipeline.experiment import run_training
+    from pipeline.training.run import run_training
 
     stats = run_training(settings)
     say(

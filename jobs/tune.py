@@ -3,18 +3,15 @@
 import sys
 
 from jobs.cli import main, say
-from pipeline.config import TuneSettings
-from pipeline.text import aligned
+from pipeline.encoding.settings import TuneSettings
+from pipeline.runtime.text import aligned
 
 
 def tune(settings: TuneSettings) -> None:
     """Try sizes, print what each gave, and keep the best."""
-    from pipeline import tuning
-    from pipeline.experiment import check_inputs
-    from pipeline.sources import read_molecules
+    from pipeline.encoding.tuning import tune as tune_encoding
 
-    check_inputs(settings)
-    trials, best = tuning.tune(read_molecules(settings).molecules, settings)
+    trials, best = tune_encoding(settings)
     rows = [
         (
             f"{trial.encoding_batch_size:,}", f"{trial.tokens:,}", f"{trial.padding_share:.1%}",

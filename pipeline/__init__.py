@@ -1,3 +1,21 @@
-"""MolSieve: find the molecules that lie outside what a model was trained on."""
+"""MolSieve: find the molecules that lie outside what a model was trained on.
+
+Rooms are stacked along the flow; none imports from one above it (`lint-imports` checks):
+
+    comparison   scoring   pretraining   runs and tables that users take away
+    evaluation                           checkpoint + test set → metrics
+    training                             features or trunk → checkpoint
+    detectors                            features → energies
+    encoding                             molecules → features, trunk (the Ray Data graph)
+    encoders                             tensors in, features out; no Ray
+    conformers                           SMILES → coordinates
+    molecules                            files → molecules: formats, identity, splits
+    store                                keyed tables, shards, checksums
+    runtime                              cluster, Ray Train, files, errors, settings' base class
+
+Where a room has them, `run.py` is what a job calls, `graph.py` the Ray Data flow as a list of
+steps, `steps.py` what runs on workers, `settings.py` its settings; `__init__.py` says what comes
+in, what goes out, and which file to read first.
+"""
 
 __version__ = "0.1.0"

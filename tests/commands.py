@@ -4,22 +4,44 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 REPOSITORY = Path(__file__).parent.parent
-LIMIT_SECONDS = 120
+LIMIT_SECONDS = 300  # no test waits so long where all is well, on however slow a machine
 
 
-def start_job(job: str, folder: Path, flags: dict[str, Any]) -> subprocess.Popen:
-    """A command, its output in the folder's log.txt; RAY_ADDRESS joins it to the tests' Ray."""
+STARTED: list[subprocess.Popen] = []  # ended after each test, if that has not waited for them
+
+
+def start_job(
+    job: str, folder: Path, flags: dict[str, Any], held: bool = False
+) -> subprocess.Popen:
+    """A command, its output in the folder's log.txt; RAY_ADDRESS joins it to the tests' Ray.
+
+    Parameters
+    ----------
+    held : it waits half way if the test asks for that; see `tests.held`.
+    """
     folder.mkdir(exist_ok=True)
-    argv = [sys.executable, "-m", f"jobs.{job}"]
+    argv = [sys.executable, "-m", *(["tests.held", job] if held else [f"jobs.{job}"])]
     argv += [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     with open(folder / "log.txt", "a") as log:
-        return subprocess.Popen(argv, cwd=REPOSITORY, stdout=log, stderr=log)
+        STARTED.append(subprocess.Popen(argv, cwd=REPOSITORY, stdout=log, stderr=log))
+    return STARTED[-1]
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen, folder: Path) -> None:
+    """Wait for what a command does while it runs."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not condition():
+        assert process.poll() is None, (folder / "log.txt").read_text()
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.05)
 
 
 def wait_for_success(process: subprocess.Popen, folder: Path) -> None:

@@ -17,10 +17,13 @@ if not torch.cuda.is_available():
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from pipeline import pretrain, ray_training, training
-from pipeline.cluster import start_ray
-from pipeline.encoders.unimol.checkpoints import save_checkpoint
 from pipeline.encoders.unimol.model import UniMolConfig
+from pipeline.encoders.unimol.published_format import save_checkpoint
+from pipeline.pretraining import run as pretraining_run
+from pipeline.runtime import ray_train
+from pipeline.runtime.cluster import start_ray
+from pipeline.training import trainer as training_trainer
+from tests.commands import STARTED
 from tests.reference import random_model
 
 DATA = Path(__file__).parent / "data"
@@ -58,7 +61,7 @@ def in_process():
 
     For tests of what training leads to; tests of resuming, several workers and memory do without.
     """
-    distributed = ray_training.torch_trainer
+    distributed = ray_train.torch_trainer
 
     def trainer(loop, config, *, workers, storage, name, datasets=None, **others):
         if workers > 1:
@@ -72,13 +75,23 @@ def in_process():
 
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (training, pretrain):
+        for module in (training_trainer, pretraining_run):
             patch.setattr(module, "torch_trainer", trainer)
         kept = SimpleNamespace(TemporaryDirectory=KeptDirectory)
-        patch.setattr(ray_training, "tempfile", kept)
+        patch.setattr(ray_train, "tempfile", kept)
         yield
     torch.use_deterministic_algorithms(False)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def no_job_is_left():
+    """Ends the commands that a test has started and, since it failed, not waited for."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(scope="session")

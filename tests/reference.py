@@ -9,8 +9,8 @@ from unittest import mock
 import numpy as np
 import torch
 
-from pipeline.encoders.unimol.checkpoints import PUBLISHED_SIZES, save_checkpoint
 from pipeline.encoders.unimol.model import UniMol, UniMolConfig
+from pipeline.encoders.unimol.published_format import PUBLISHED_SIZES, save_checkpoint
 from pipeline.encoders.unimol.tokens import TOKEN_ORDERS, Vocabulary
 
 

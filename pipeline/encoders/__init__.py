@@ -1,4 +1,9 @@
-"""Encoders: what turns molecules into features. `load_encoder` is the way in."""
+"""Encoders: molecules on one device to features; neither Ray nor files of data.
+
+In: conformers or SMILES. Out: features (n, dim) float32.
+
+Read first: `load_encoder` here, `base` (what every encoder offers), `unimol.encoder`.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,12 @@ import importlib
 from typing import Any
 
 from pipeline.encoders.base import Encoder
-from pipeline.errors import InputError
+from pipeline.runtime.errors import InputError
 
 # Each encoder is imported only when it is asked for: they need different libraries.
 ENCODERS = {
     "unimol": "pipeline.encoders.unimol:UniMolEncoder",
-    "minimol": "pipeline.encoders.minimol:MiniMolEncoder",
+    "minimol": "pipeline.encoders.minimol.encoder:MiniMolEncoder",
 }
 
 

@@ -13,21 +13,19 @@ import torch
 from torch import Tensor
 
 from pipeline.encoders.unimol.batching import Budget, budget_for, pad_batch, plan_batches
-from pipeline.encoders.unimol.checkpoints import load_model, token_order_of
-from pipeline.encoders.unimol.engine import build_engine, on
+from pipeline.encoders.unimol.engine.forward import build_engine, on
+from pipeline.encoders.unimol.finetuning.trunk import TrunkRow
 from pipeline.encoders.unimol.precision import PRECISIONS, default_precision
+from pipeline.encoders.unimol.published_format import load_model, token_order_of
 from pipeline.encoders.unimol.tokens import DEFAULT_MAX_ATOMS, TokenizedMolecule, tokenize
-from pipeline.encoders.unimol.trunk import TrunkRow
 from pipeline.encoders.unimol.weights import resolve_weights
-from pipeline.errors import RowRejected
+from pipeline.runtime.errors import OUT_OF_MEMORY, RowRejected
 
 if TYPE_CHECKING:
-    from pipeline.finetune import FinetunedEncoder
+    from pipeline.encoders.unimol.finetuning.finetuned import FinetunedEncoder
 
 log = logging.getLogger(__name__)
 
-# What torch, its allocator on a CPU, cuBLAS and Triton say.
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 
 CODE_VERSION = 2  # raise it when the same input would give other features
 
@@ -38,7 +36,9 @@ def _finetuned(
     """A checkpoint's encoder; weights and token order as given, else as the checkpoint has them."""
     if folder is None:
         return None, weights, token_order
-    from pipeline.checkpoint import read_finetuned  # needs more than torch and numpy
+    from pipeline.encoders.unimol.finetuning.finetuned import (
+        read_finetuned,
+    )  # needs more than torch and numpy
 
     made = read_finetuned(folder)
     order = made.token_order if token_order == "auto" else token_order
@@ -60,7 +60,7 @@ class UniMolEncoder:
         It halves when the device runs out of memory.
     memory_share : part of the device's free memory that this encoder may take.
     max_atoms : larger molecules are cropped to a seeded random subset of atoms.
-    token_order : see `pipeline.encoders.unimol.checkpoints.load_model`.
+    token_order : see `pipeline.encoders.unimol.published_format.load_model`.
     finetuned : checkpoint folder of a finetuned encoder, whose layers replace those of the
         weights; None without. Without weights, those that the checkpoint names are taken.
     """
@@ -165,7 +165,7 @@ class UniMolEncoder:
 
         The atom order of a SMILES decides its conformer. The jobs embed the canonical SMILES,
         so that every spelling of a molecule has one feature; for the same features here, pass
-        `pipeline.molecules.canonicalize(smiles)`.
+        `pipeline.molecules.identity.canonicalize(smiles)`.
 
         Returns
         -------
@@ -173,10 +173,10 @@ class UniMolEncoder:
 
         Raises
         ------
-        pipeline.errors.RowRejected
+        pipeline.runtime.errors.RowRejected
             If a SMILES does not parse or RDKit cannot place its atoms.
         """
-        from pipeline.conformers import embed
+        from pipeline.conformers.rdkit_embedder import embed  # needs RDKit
 
         made = [embed(s, hydrogens=self.weights.keeps_hydrogens) for s in smiles]
         return self.encode_conformers([(c.atoms, c.coords) for c in made])
@@ -186,7 +186,7 @@ class UniMolEncoder:
 
         Raises
         ------
-        pipeline.errors.RowRejected
+        pipeline.runtime.errors.RowRejected
             If the row has no atoms left, or shapes or values that cannot be.
         """
         atoms = np.asarray(row["atoms"], dtype=np.uint8)

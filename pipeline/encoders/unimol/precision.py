@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from pipeline.encoders.unimol.kernels_cpu import multiplies_natively
-
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -25,3 +23,10 @@ def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     """Matrix products of plain torch modules in a precision; float32 leaves them as they are."""
     lower = dtype != torch.float32
     return torch.autocast(device.type, dtype if lower else None, enabled=lower)
+
+
+def multiplies_natively(dtype: torch.dtype) -> bool:
+    """Whether this CPU has units for matrix products in a 16-bit dtype."""
+    if dtype == torch.bfloat16:
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return dtype == torch.float32 or torch.cpu._is_amx_fp16_supported()

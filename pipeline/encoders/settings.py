@@ -1,0 +1,34 @@
+"""Settings of encoders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.conformers.settings import ConformerSettings
+from pipeline.runtime.settings import bounded
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSettings(ConformerSettings):
+    """Which encoder makes the features, and how."""
+
+    foundation_model: Literal["unimol", "minimol"] = "unimol"
+    """Encoder: unimol (3D, needs conformers) or minimol (2D)."""
+    weights: str | None = None
+    """Uni-Mol checkpoint: a path, a published file's name, 'mini' for the small pretrained model
+    that comes with MolSieve, or 'untrained' for seeded random weights; default:
+    mol_pre_no_h_220816.pt from the weight folder or by download."""
+    token_order: Literal["auto", "official", "unimol_tools"] = "auto"
+    """Order of the special tokens in the checkpoint's embedding; auto finds the padding row."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Precision of the encoder's matrix products; auto: bf16 on GPUs and on CPUs with bf16
+    units, else fp32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of the encoder and the trainer; auto takes GPUs if the cluster has any."""
+    finetuned: str | None = None
+    """Checkpoint of jobs.train --finetune_encoder, whose layers replace those of --weights."""
+    encoding_batch_size: int | None = bounded(None, least=1)
+    """Upper bound on molecules in one forward pass; default: 128 on a CPU, 4096 on a GPU."""
+    encoder_workers: int | None = bounded(None, least=1)
+    """Encoder actors; default: one a GPU, or one a CPU core."""

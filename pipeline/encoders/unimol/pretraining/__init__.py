@@ -1,0 +1,1 @@
+"""Uni-Mol's pretraining task: `masking` hides atoms, `objective` is the model and its losses."""

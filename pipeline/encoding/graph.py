@@ -1,0 +1,97 @@
+"""The flow from molecules to features, as a list of steps.
+
+Rows that a step rejects travel on with a reason, so that what comes out is what went in; each
+step keeps its results in the store as soon as it has them, so a run that is killed continues
+from there.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+
+from pipeline.conformers.conformer import NVMOLKIT
+from pipeline.encoding.lookup import Pending
+from pipeline.encoding.plan import GPU_BATCH, EncoderPool, EncodingPlan
+from pipeline.encoding.steps import (
+    EncodeBatch,
+    MakeConformersOnGpu,
+    make_conformers,
+    read_conformers,
+)
+from pipeline.runtime.cluster import cluster_cores
+
+TRUNK_BATCH = 512  # molecules whose activations one shard holds at most
+# Fewest and most molecules in one conformer task. Ray Data looks for ended tasks every 0.1 s: on
+# two simulated nodes ray.timeline shows a core idle for 0.1 to 0.2 s between tasks.
+BLOCK_ROWS = (24, 384)
+ON_A_CORE = {"batch_format": "pyarrow", "batch_size": None, "num_cpus": 1}
+
+
+def encoding_graph(
+    pending: Pending, plan: EncodingPlan, pool: EncoderPool, run: str
+) -> ray.data.Dataset:
+    """The flow from molecules to features; its rows (OUTCOMES) say what became of each key.
+
+    Parameters
+    ----------
+    run : stamp of the shards that this run writes.
+    """
+    tables = plan.tables
+    if tables.trunk is not None:  # a batch's activations pass through the host's memory
+        pool = pool._replace(batch_size=min(pool.batch_size, TRUNK_BATCH))
+    # Few molecules shall not leave an encoder without any.
+    pool = pool._replace(batch_size=min(pool.batch_size, math.ceil(pending.rows / pool.actors)))
+    batches = math.ceil(pending.rows / pool.batch_size)
+    step = {"plan": plan, "run": run}
+    rows = ray.data.from_arrow(blocks(pending.unmade))
+    if tables.conformers is not None:
+        rows = with_conformers(rows, step, pool).union(
+            ray.data.from_arrow(blocks(pending.stored)).map_batches(
+                read_conformers, fn_kwargs={"tables": tables}, **ON_A_CORE
+            )
+        )
+    return rows.map_batches(
+        EncodeBatch,
+        fn_constructor_kwargs={**step, "pool": pool},
+        batch_format="pyarrow",
+        batch_size=pool.batch_size,
+        num_cpus=pool.cpus,
+        num_gpus=pool.gpus,
+        compute=pool.strategy(batches),
+    )
+
+
+def with_conformers(
+    rows: ray.data.Dataset, step: dict[str, Any], pool: EncoderPool
+) -> ray.data.Dataset:
+    """Rows of TO_EMBED to rows of TO_ENCODE: tasks on all cores, or actors on GPUs.
+
+    Parameters
+    ----------
+    step : arguments of `make_conformers`.
+    """
+    if step["plan"].settings.conformer_method != NVMOLKIT:
+        return rows.map_batches(make_conformers, fn_kwargs=step, **ON_A_CORE)
+    return rows.map_batches(
+        MakeConformersOnGpu,
+        fn_constructor_kwargs=step,
+        batch_format="pyarrow",
+        batch_size=GPU_BATCH,
+        num_gpus=pool.gpus,
+        compute=pool.strategy(),
+    )
+
+
+def blocks(table: pa.Table) -> list[pa.Table]:
+    """Slices that get smaller and smaller: few at first, and at the end no core waits long."""
+    slices, start, cores = [table.slice(0, 0)], 0, cluster_cores()
+    while start < table.num_rows:
+        size = int(np.clip((table.num_rows - start) // (2 * cores), *BLOCK_ROWS))
+        slices.append(table.slice(start, size))
+        start += size
+    return slices[1:] or slices

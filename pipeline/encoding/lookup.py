@@ -1,0 +1,86 @@
+"""What the store has of molecules, and what is left to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.encoding.plan import EncodingPlan
+from pipeline.encoding.tables import REJECTIONS, TO_EMBED, Tables
+from pipeline.store.keyed_table import KeyedTable
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Work left: what to embed, and the places of conformers that the store has."""
+
+    unmade: pa.Table
+    stored: pa.Table
+
+    @property
+    def rows(self) -> int:
+        """Molecules to encode."""
+        return self.unmade.num_rows + self.stored.num_rows
+
+
+def unique(molecules: pa.Table) -> pa.Table:
+    """One row a key, in the order of keys: hashes, so large and small molecules mix."""
+    table = molecules.select(TO_EMBED.names).combine_chunks()
+    return table.take(np.unique(keys_of(table), return_index=True)[1])
+
+
+def refused(wanted: pa.Table, plan: EncodingPlan) -> pa.Table:
+    """Rejections of molecules wanted now that earlier runs kept."""
+    found_so_far = REJECTIONS.empty_table()
+    tables = plan.tables
+    if plan.settings.force_recompute_cache or plan.settings.retry_rejected:
+        return found_so_far
+    for table in (tables.conformer_rejections, tables.feature_rejections):
+        if table is not None:
+            index, keys = table.index(), keys_of(without(wanted, found_so_far))
+            here = keys[index.find(keys) >= 0].astype(str)
+            if table is tables.conformer_rejections and len(here):
+                # A later run may have made what an earlier one gave up.
+                here = here[tables.conformers.index().find(here) < 0]
+            if len(here):
+                found = table.read(here, index).select(REJECTIONS.names)
+                found_so_far = pa.concat_tables([found_so_far, found])
+    return found_so_far
+
+
+def without(table: pa.Table, others: pa.Table) -> pa.Table:
+    """The rows whose key others do not have."""
+    return table.filter(pc.invert(pc.is_in(table["key"], others["key"].combine_chunks())))
+
+
+def keys_of(table: pa.Table) -> np.ndarray:
+    """The keys (n,) as an index wants them."""
+    return np.array(table["key"].to_pylist(), dtype="S32")
+
+
+def made_by_encoders(tables: Tables) -> list[KeyedTable]:
+    """The tables that an encoder writes."""
+    return [tables.features, *([] if tables.trunk is None else [tables.trunk])]
+
+
+def known(wanted: pa.Table, plan: EncodingPlan) -> pa.Table:
+    """Molecules that the store has all of; none where it must be made anew."""
+    if plan.settings.force_recompute_cache:
+        return wanted.slice(0, 0)
+    keys = keys_of(wanted)
+    found = [table.index().find(keys) >= 0 for table in made_by_encoders(plan.tables)]
+    return wanted.filter(pa.array(np.logical_and.reduce(found)))
+
+
+def pending_of(todo: pa.Table, plan: EncodingPlan) -> Pending:
+    """Molecules to encode: those to embed first, and those whose conformer is in the store."""
+    conformers = plan.tables.conformers
+    if conformers is None or plan.settings.force_recompute_cache:
+        return Pending(todo, todo.slice(0, 0))
+    index = conformers.index()
+    have = index.find(keys_of(todo)) >= 0
+    places = conformers.places(todo["key"].filter(pa.array(have)).to_pylist(), index)
+    return Pending(todo.filter(pa.array(~have)), places)

@@ -1,0 +1,171 @@
+"""What an encoder's settings mean on this cluster: found out once, at the door of a run.
+
+`plan_encoding` decides it; all below takes the plan, or what it needs of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+import ray
+import ray.data
+
+from pipeline.conformers.conformer import NVMOLKIT
+from pipeline.encoders.settings import EncoderSettings
+from pipeline.encoding.settings import EncodedSourceSettings
+from pipeline.encoding.tables import Tables, TrunkSpec
+from pipeline.molecules.formats import check_files, read_rows
+from pipeline.molecules.sources import Molecules, parse_rows
+from pipeline.runtime.cluster import device_of, resources, start_ray
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import absolute, portable
+
+if TYPE_CHECKING:
+    from pipeline.encoders.unimol.batching import Budget  # would import torch
+
+E = TypeVar("E", bound=EncoderSettings)
+S = TypeVar("S", bound=EncodedSourceSettings)
+
+CPU_BATCH, GPU_BATCH = 128, 4096
+CPU_ENCODER_BYTES = 2 * 1024**3  # what an encoder on a CPU may take: weights and one batch
+
+
+class EncoderPool(NamedTuple):
+    """Encoder actors to start: their number, device, and what each one reserves.
+
+    `budget` is what a forward pass may hold where jobs.tune chose that; None leaves it to the
+    encoder. `now` of the actors have room on the cluster as it is.
+    """
+
+    actors: int
+    device: str
+    cpus: float
+    gpus: float
+    batch_size: int
+    budget: Budget | None = None
+    now: int | None = None
+
+    def strategy(self, most: int | None = None) -> ray.data.ActorPoolStrategy:
+        """Ray Data's pool: all actors, or more and more of them where the cluster must grow first.
+
+        Parameters
+        ----------
+        most : actors that there is work for.
+        """
+        actors = self.actors if most is None else min(self.actors, most)
+        start = actors if self.now is None else max(1, min(self.now, actors))
+        return ray.data.ActorPoolStrategy(min_size=start, max_size=actors)
+
+
+@dataclass(frozen=True)
+class EncodingPlan(Generic[E]):
+    """What is decided of an encoder before anything is computed.
+
+    Attributes
+    ----------
+    settings : the precision decided.
+    device : "cpu" or "cuda"; that of the encoder, and of what is trained.
+    weights : `settings.weights` so that every process finds them.
+    tables : the store's, under keys made of all that decides their rows.
+    """
+
+    settings: E
+    device: str
+    weights: str | None
+    tables: Tables
+
+    def with_trunk(self, spec: TrunkSpec | None) -> EncodingPlan[E]:
+        """The plan that also keeps these activations."""
+        return replace(self, tables=self.tables.with_trunk(spec))
+
+    def reusing(self) -> EncodingPlan[E]:
+        """The plan that takes what the store has, rejections too, whatever the settings say."""
+        reuse = replace(self.settings, force_recompute_cache=False, retry_rejected=False)
+        return replace(self, settings=reuse)
+
+    def finetuned_by(self, checkpoint: str) -> EncodingPlan[E]:
+        """The plan for the encoder that a checkpoint's finetuning made of this one."""
+        settings = replace(self.settings, finetuned=absolute(checkpoint))
+        return replace(self, settings=settings, tables=Tables.of(settings))
+
+
+def open_run(settings: S) -> tuple[EncodingPlan[S], Molecules]:
+    """The door of a run: what its settings mean here, and the molecules of its data file.
+
+    Faults of files, columns and weights are told before Ray is started.
+
+    Raises
+    ------
+    InputError
+        That names the flag or the file to mend.
+    """
+    check_inputs(settings)
+    rows = read_rows(settings)
+    plan = plan_encoding(settings)
+    return plan, parse_rows(rows, settings)
+
+
+def check_inputs(settings: EncodedSourceSettings) -> None:
+    """Tell a missing file, bad weights or a folder that cannot be before any work is done.
+
+    Raises
+    ------
+    InputError
+        That names the flag to mend.
+    """
+    check_files(settings)
+    Tables.of(settings)
+
+
+def plan_encoding(settings: E) -> EncodingPlan[E]:
+    """Join or start the cluster, and decide what the settings leave open.
+
+    Raises
+    ------
+    InputError
+        If the cluster has not what they ask for, the encoder is not installed, or its weights
+        cannot be had or do not fit.
+    """
+    if settings.finetuned:
+        settings = replace(settings, finetuned=absolute(settings.finetuned))
+    start_ray()
+    device = device_of(settings.device)
+    if settings.precision == "auto":
+        from pipeline.encoders.unimol.precision import default_precision  # torch is slow to import
+
+        settings = replace(settings, precision=default_precision(device))
+    return EncodingPlan(settings, device, portable(settings.weights), Tables.of(settings))
+
+
+def encoder_pool(settings: EncoderSettings, device: str) -> EncoderPool:
+    """One actor a GPU; or one a CPU core as memory allows, single-threaded, reserving no core.
+
+    Conformers take most of the CPU time, so a core held by an encoder would idle while it
+    waits for them; without a reservation the operating system shares the cores between both.
+    """
+    if settings.conformer_method == NVMOLKIT and device != "cuda":
+        raise InputError(
+            "--conformer_method nvmolkit needs a GPU, and the Ray cluster has none (or --device "
+            "cpu was given); use etkdg+mmff"
+        )
+    if device == "cuda":
+        most = resources()["GPU"]
+        actors = settings.encoder_workers or int(most)
+        gpus = min(1.0, most / actors)
+        now = int(ray.cluster_resources().get("GPU", 0) / gpus)
+        if settings.conformer_method == NVMOLKIT:
+            gpus /= 2  # the other half is its conformers'
+        size = settings.encoding_batch_size or GPU_BATCH
+        return EncoderPool(actors, device, 0, gpus, size, now=now)
+    size = settings.encoding_batch_size or CPU_BATCH
+    actors, now = (
+        settings.encoder_workers or max(1, int(min(has.get("CPU", 1), _room(has))))
+        for has in (resources(), ray.cluster_resources())
+    )
+    return EncoderPool(actors, device, 0, 0, size, now=now)
+
+
+def _room(has: dict[str, float]) -> float:
+    """Encoders that some nodes' memory holds."""
+    return has.get("memory", 0) / CPU_ENCODER_BYTES

@@ -1,0 +1,219 @@
+"""The steps of the encoding graph: what runs on the workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.conformers.child_process import IsolatedEmbedder
+from pipeline.conformers.conformer import NVMOLKIT, Conformer
+from pipeline.conformers.settings import ConformerSettings
+from pipeline.encoders import Encoder, load_encoder
+from pipeline.encoding.plan import EncoderPool, EncodingPlan
+from pipeline.encoding.tables import CONFORMERS, OUTCOMES, REJECTIONS, TO_EMBED, TO_ENCODE, Tables
+from pipeline.runtime import dashboard_metrics, telemetry
+from pipeline.runtime.errors import RowRejected
+from pipeline.store.keyed_table import features_table
+
+
+def make_conformers(batch: pa.Table, plan: EncodingPlan, run: str) -> pa.Table:
+    """Embed molecules on this core or GPU; keep the conformers and the rejections."""
+    rows = batch.select(TO_EMBED.names).to_pylist()
+    smiles = [row["smiles"] for row in rows]
+    tables, node, started = plan.tables, telemetry.node(), time.perf_counter()
+    for row, made in zip(rows, _embed(smiles, plan.settings, tables.identity["hydrogens"])):
+        row["conformer_seconds"] = time.perf_counter() - started
+        row["conformer_node"] = node
+        started += row["conformer_seconds"]
+        if isinstance(made, RowRejected):
+            row |= {"stage": "conformers", "reason": str(made)}
+        else:
+            row |= {"atoms": made.atoms, "coords": made.coords.ravel(), "kind": made.kind}
+    table = pa.Table.from_pylist(rows, schema=TO_ENCODE)
+    made = table["reason"].is_null()
+    dashboard_metrics.count("conformers", pc.sum(made).as_py() or 0)
+    dashboard_metrics.count(
+        "conformer_busy_seconds", pc.sum(table["conformer_seconds"]).as_py() or 0
+    )
+    dashboard_metrics.count(
+        "rejected", table.num_rows - (pc.sum(made).as_py() or 0), stage="conformers"
+    )
+    tables.conformers.write(table.filter(made).select(CONFORMERS.names), run)
+    tables.conformer_rejections.write(table.filter(pc.invert(made)).select(REJECTIONS.names), run)
+    return table
+
+
+class MakeConformersOnGpu:
+    """`make_conformers` for an actor, which keeps its GPU's context from batch to batch."""
+
+    def __init__(self, **step: Any):
+        self.step = step
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Embed a batch."""
+        return make_conformers(batch, **self.step)
+
+
+def _embed(
+    smiles: list[str], settings: ConformerSettings, hydrogens: bool
+) -> Iterable[Conformer | RowRejected]:
+    seed, method = settings.conformer_seed, settings.conformer_method
+    if method == NVMOLKIT:
+        from pipeline.conformers.nvmolkit_embedder import embed_many
+
+        return embed_many(smiles, seed=seed, hydrogens=hydrogens)
+    embedder = _embedder(
+        seed=seed, hydrogens=hydrogens, method=method,
+        limit_seconds=settings.conformer_seconds, limit_gb=settings.conformer_gb,
+    )  # fmt: skip
+    return map(embedder.embed_or_reject, smiles)
+
+
+@lru_cache(maxsize=1)
+def _embedder(**recipe: Any) -> IsolatedEmbedder:
+    """This worker process's embedder; its child process serves batch after batch."""
+    return IsolatedEmbedder(**recipe)
+
+
+def read_conformers(places: pa.Table, tables: Tables) -> pa.Table:
+    """Rows to encode from conformers that the store has; see `KeyedTable.places`."""
+    if places.num_rows == 0:
+        return TO_ENCODE.empty_table()
+    found = tables.conformers.read_places(places)
+    nothing = pa.nulls(found.num_rows, pa.string())
+    columns = [found[n] if n in found.column_names else nothing for n in TO_ENCODE.names]
+    return pa.table(columns, schema=TO_ENCODE)
+
+
+def _rows(batch: pa.Table) -> list[dict[str, Any]]:
+    """One dict a row; lists (`atoms`, `coords`) as slices of one array, not as Python lists."""
+    lists = [name for name in batch.column_names if pa.types.is_list(batch.schema.field(name).type)]
+    rows = batch.drop_columns(lists).to_pylist()
+    for name in lists:
+        column = batch[name].combine_chunks()
+        values, ends = column.values.to_numpy(), column.offsets.to_numpy()
+        for row, start, end in zip(rows, ends, ends[1:]):
+            row[name] = values[start:end]
+    return rows
+
+
+def pooled_encoder(plan: EncodingPlan, pool: EncoderPool) -> Encoder:
+    """An encoder of the pool, in this process; on a CPU it takes one thread."""
+    settings = plan.settings
+    if pool.device == "cpu":
+        import torch  # only here: the workers that make conformers do without it
+
+        torch.set_num_threads(1)
+    return load_encoder(
+        settings.foundation_model,
+        weights=plan.weights,
+        device=pool.device,
+        precision=settings.precision,
+        token_order=settings.token_order,
+        finetuned=settings.finetuned,
+        encoding_batch_size=pool.batch_size,
+        budget=pool.budget,
+        memory_share=pool.gpus or 1.0,
+    )
+
+
+class EncodeBatch:
+    """One encoder on one device: rows in, features into the store, outcomes out."""
+
+    def __init__(self, plan: EncodingPlan, run: str, pool: EncoderPool):
+        self.tables, self.run = plan.tables, run
+        self.encoder = pooled_encoder(plan, pool)
+        # A molecule whose activations alone are missing keeps the feature that it has.
+        keeps = plan.tables.trunk is not None and not plan.settings.force_recompute_cache
+        self.have = plan.tables.features.index() if keeps else None
+        telemetry.reset_peak_memory()
+        self._ended = time.perf_counter()
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Encode a batch; a row keeps its rejection, or gets one from this step."""
+        return self.encode(batch)[0]
+
+    def encode(self, batch: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """The outcomes of a batch (OUTCOMES), and the features that it has now."""
+        started = time.perf_counter()
+        rows = _rows(batch)
+        ready, prepared = [], []
+        fresh = [row.get("reason") is None for row in rows]
+        for row in rows:
+            if row.get("reason") is not None:
+                continue
+            try:
+                prepared.append(self.encoder.prepare(row))
+                ready.append(row)
+            except RowRejected as rejection:
+                row |= {"stage": "encode", "reason": str(rejection)}
+        finite, features = self._encode([row["key"] for row in ready], prepared)
+        for row, fine in zip(ready, finite):
+            if not fine:
+                row |= {"stage": "encode", "reason": "the encoder's features are not finite"}
+
+        measured = self._measured(started, len(rows))
+        outcome = pa.Table.from_pylist(
+            [{name: row.get(name) for name in OUTCOMES.names} | measured for row in rows],
+            schema=OUTCOMES,
+        )
+        # Not those that the store rejected before.
+        mine = pc.and_(
+            pc.equal(outcome["stage"], "encode").fill_null(False), pa.array(fresh, pa.bool_())
+        )
+        dashboard_metrics.count("encoded", features.num_rows)
+        dashboard_metrics.count("rejected", pc.sum(mine).as_py() or 0, stage="encode")
+        self.tables.feature_rejections.write(
+            outcome.filter(mine).select(REJECTIONS.names), self.run
+        )
+        return outcome, features
+
+    def _measured(self, started: float, rows: int) -> dict[str, Any]:
+        """What every row of a batch says of it."""
+        tokens, padding = self.encoder.take_token_counts()
+        now = time.perf_counter()
+        sums = {
+            "tokens": tokens, "padding": padding,
+            "busy_seconds": now - started, "waiting_seconds": started - self._ended,
+        }  # fmt: skip
+        self._ended = now
+        for name, value in sums.items():
+            prefix = "encoder_" if name.endswith("seconds") else ""
+            dashboard_metrics.count(f"{prefix}{name}", value)
+        peaks = {
+            "gpu_gb": telemetry.peak_gpu_memory_gb(),
+            "resident_gb": telemetry.peak_resident_memory_gb(),
+        }
+        dashboard_metrics.show("resident_memory_gb", peaks["resident_gb"])
+        dashboard_metrics.show("device_memory_gb", peaks["gpu_gb"])
+        for name, value in telemetry.gpu_load().items():
+            dashboard_metrics.show(name, value)
+        means = {name: value / max(1, rows) for name, value in sums.items()}
+        return {**peaks, **means, "encoder_node": telemetry.node()}
+
+    def _encode(self, keys: list[str], prepared: list[Any]) -> tuple[np.ndarray, pa.Table]:
+        """Encode and keep what is finite; whether each is, and the features that are."""
+        if self.tables.trunk is None:
+            features = self.encoder.encode_prepared(prepared)
+            finite = np.isfinite(features).all(axis=1)
+        else:
+            from pipeline.encoding.trunk_table import trunk_table
+
+            spec = self.tables.trunk.settings["trunk"]
+            features, trunk = self.encoder.encode_with_trunk(prepared, **spec)
+            finite = np.isfinite(features).all(axis=1)
+            kept = np.flatnonzero(finite)
+            rows = trunk_table([keys[i] for i in kept], [trunk[i] for i in kept])
+            self.tables.trunk.write(rows, self.run)
+        made = features_table([key for key, fine in zip(keys, finite) if fine], features[finite])
+        new = made
+        if self.have is not None:
+            new = made.filter(pa.array(self.have.find(made["key"].to_pylist()) < 0))
+        self.tables.features.write(new, self.run)
+        return finite, made

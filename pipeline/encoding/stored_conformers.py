@@ -1,0 +1,90 @@
+"""Molecules to stored conformers: the flow's first stage, also by itself."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import pyarrow as pa
+import ray.data
+
+from pipeline.encoding.graph import blocks, with_conformers
+from pipeline.encoding.lookup import keys_of, refused, unique, without
+from pipeline.encoding.plan import EncodingPlan, encoder_pool
+from pipeline.encoding.tables import REJECTIONS
+from pipeline.runtime import telemetry
+from pipeline.store.keyed_table import KeyedTable, new_run_stamp
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EmbedResult:
+    """What became of the molecules.
+
+    Attributes
+    ----------
+    conformers : the table that holds them.
+    keys : of the molecules that it holds, each once, in order.
+    rejected : one row a rejected key: `key`, `smiles`, `stage`, `reason`.
+    made, seconds : conformers that this run made, and the time that it took.
+    """
+
+    conformers: KeyedTable
+    keys: list[str]
+    rejected: pa.Table
+    made: int
+    seconds: float
+
+
+def embed(molecules: pa.Table, plan: EncodingPlan) -> EmbedResult:
+    """Make sure that the store has molecules' conformers, and say which cannot have any.
+
+    Parameters
+    ----------
+    molecules : `key` and canonical `smiles`; a key may repeat.
+    plan : of an encoder that needs conformers.
+
+    Raises
+    ------
+    RuntimeError
+        If a molecule is neither in the store nor rejected when the flow ends.
+    """
+    tables = plan.tables
+    for table in (tables.conformers, tables.conformer_rejections):
+        table.create()
+    wanted = unique(molecules)
+    todo = wanted
+    if not plan.settings.force_recompute_cache:
+        known = tables.conformers.index().find(keys_of(wanted)) >= 0
+        todo = wanted.filter(pa.array(~known))
+    rejected = [refused(todo, plan)]
+    todo = without(todo, rejected[0])
+    log.info(
+        "conformers: %s molecules, %s in the store, %s to make",
+        f"{wanted.num_rows:,}", f"{wanted.num_rows - todo.num_rows:,}", f"{todo.num_rows:,}",
+    )  # fmt: skip
+    progress = telemetry.Progress("conformers", todo.num_rows)
+    if todo.num_rows:
+        rows = ray.data.from_arrow(blocks(todo))
+        step = {"plan": plan, "run": new_run_stamp()}
+        graph = with_conformers(rows, step, encoder_pool(plan.settings, plan.device))
+        reasons = graph.select_columns(REJECTIONS.names)
+        for batch in reasons.iter_batches(batch_size=None, batch_format="pyarrow"):
+            rejected.append(batch.filter(batch["reason"].is_valid()))
+            progress.advance(batch.num_rows)
+    rejections = pa.concat_tables(rejected)
+    kept = without(wanted, rejections)
+    lost = (tables.conformers.index().find(keys_of(kept)) < 0).sum()
+    if lost:
+        raise RuntimeError(
+            f"{lost} molecules have neither a conformer nor a reason; this is a fault of MolSieve, "
+            "please report it"
+        )
+    return EmbedResult(
+        conformers=tables.conformers,
+        keys=kept["key"].to_pylist(),
+        rejected=rejections,
+        made=todo.num_rows - rejections.num_rows + rejected[0].num_rows,
+        seconds=progress.seconds if todo.num_rows else 0.0,
+    )

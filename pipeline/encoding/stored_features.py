@@ -1,0 +1,173 @@
+"""Molecules to features in the store, or to the reason why they have none."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.encoding.graph import encoding_graph
+from pipeline.encoding.lookup import (
+    keys_of,
+    known,
+    made_by_encoders,
+    pending_of,
+    refused,
+    unique,
+    without,
+)
+from pipeline.encoding.plan import EncoderPool, EncodingPlan
+from pipeline.encoding.stage_times import Stages, nodes_of, shares_of
+from pipeline.encoding.tables import OUTCOMES, REJECTIONS
+from pipeline.encoding.tuning import tuned_pool
+from pipeline.molecules.rejected import with_ids
+from pipeline.molecules.sources import Molecules
+from pipeline.runtime import dashboard_metrics, telemetry
+from pipeline.runtime.cluster import cores_now
+from pipeline.store.keyed_table import Index, KeyedTable, new_run_stamp
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EncodeResult:
+    """What became of the molecules.
+
+    Attributes
+    ----------
+    features : the table that holds the features.
+    rejected : one row a rejected key: `key`, `smiles`, `stage`, `reason`.
+    known, encoded : keys found in the store, and keys encoded by this run.
+    seconds, rate : time that encoding took, model loading included, and molecules a second.
+    peak_gpu_memory_gb, peak_resident_memory_gb : the largest of any encoder actor.
+    stages : what the stages did with their time; None if there was nothing to encode.
+    identity : what decides the features; its `weights` is the label for reports.
+    trunk : the table of activations, if they were asked for.
+    conformers : the table of the conformers, if the encoder needs any.
+    """
+
+    features: KeyedTable
+    rejected: pa.Table
+    known: int
+    encoded: int
+    seconds: float
+    rate: float
+    peak_gpu_memory_gb: float
+    peak_resident_memory_gb: float
+    stages: Stages | None
+    identity: dict[str, Any]
+    trunk: KeyedTable | None = None
+    conformers: KeyedTable | None = None
+
+    @property
+    def label(self) -> dict[str, str]:
+        """Which encoder and weights made the features, for every result file."""
+        return {name: self.identity[name] for name in ("encoder", "weights")}
+
+
+def encode(molecules: pa.Table, plan: EncodingPlan) -> EncodeResult:
+    """Make sure that the store has the features of molecules, and say which cannot have any.
+
+    Parameters
+    ----------
+    molecules : `key` and canonical `smiles`; a key may repeat.
+    plan : the encoder, the store, and whether to compute anew.
+
+    Raises
+    ------
+    RuntimeError
+        If a molecule is neither in the store nor rejected when the flow ends.
+    """
+    tables, name = plan.tables, plan.settings.foundation_model
+    for table in tables:
+        table.create()
+    wanted = unique(molecules)
+    found = known(wanted, plan)
+    rejected_before = refused(without(wanted, found), plan)
+    todo = without(without(wanted, found), rejected_before)
+    log.info(
+        "%s features (weights: %s): %s molecules, %s in the store, %s to encode",
+        name, tables.identity["weights"], f"{wanted.num_rows:,}",
+        f"{found.num_rows:,}", f"{todo.num_rows:,}",
+    )  # fmt: skip
+    dashboard_metrics.count("molecules_in", wanted.num_rows)
+    progress = telemetry.Progress(f"{name} features", todo.num_rows)
+    outcomes = [OUTCOMES.empty_table()]
+    if todo.num_rows:
+        pool = tuned_pool(plan)
+        graph = encoding_graph(pending_of(todo, plan), plan, pool, new_run_stamp())
+        for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
+            outcomes.append(batch)
+            progress.advance(batch.num_rows)
+    outcome = pa.concat_tables(outcomes)
+    rejected_now = outcome.filter(outcome["reason"].is_valid()).select(REJECTIONS.names)
+    rejected = pa.concat_tables([rejected_before, rejected_now])
+    for table in made_by_encoders(tables):
+        _check_nothing_lost(wanted, table.index(), rejected)
+    stages = None
+    if todo.num_rows:
+        stages = stages_of(pool, progress.seconds, **shares_of(outcome), nodes=nodes_of(outcome))
+        log.info("%s", stages.hint)
+    return EncodeResult(
+        features=tables.features,
+        rejected=rejected,
+        known=found.num_rows,
+        encoded=outcome.num_rows - rejected_now.num_rows,
+        seconds=progress.seconds if todo.num_rows else 0.0,
+        rate=progress.rate if todo.num_rows else 0.0,
+        peak_gpu_memory_gb=pc.max(outcome["gpu_gb"]).as_py() or 0.0,
+        peak_resident_memory_gb=pc.max(outcome["resident_gb"]).as_py() or 0.0,
+        stages=stages,
+        identity=tables.identity,
+        trunk=tables.trunk,
+        conformers=tables.conformers,
+    )
+
+
+def stages_of(pool: EncoderPool, seconds: float, **found: Any) -> Stages:
+    """A run's stages, from what its rows say.
+
+    Parameters
+    ----------
+    found : other attributes of Stages.
+    """
+    return Stages(seconds, cores_now(), pool.actors, pool.device == "cuda", **found)
+
+
+def _check_nothing_lost(wanted: pa.Table, features: Index, rejected: pa.Table) -> None:
+    keys = keys_of(wanted)
+    lost = (features.find(keys) < 0) & ~np.isin(keys, keys_of(rejected))
+    if lost.any():
+        smiles = wanted["smiles"].filter(pa.array(lost)).to_pylist()
+        raise RuntimeError(
+            f"{len(smiles)} molecules were neither encoded nor rejected, the first: {smiles[:3]}; "
+            "this is a fault of MolSieve, please report it"
+        )
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Molecules that have features, and the rows that could not get there.
+
+    Attributes
+    ----------
+    molecules : rows with features: `id`, `key`, `smiles`, ..., and `role` if roles were asked.
+    rejected : `id`, `smiles`, `stage`, `reason`.
+    result : what encoding did.
+    """
+
+    molecules: pa.Table
+    rejected: pa.Table
+    result: EncodeResult
+
+
+def encode_molecules(molecules: pa.Table, source: Molecules, plan: EncodingPlan) -> Encoded:
+    """Encode molecules of a source and tell those with features from the rejected rows."""
+    result = encode(molecules, plan)
+    refused = pc.is_in(molecules["key"], result.rejected["key"].combine_chunks())
+    rejected = pa.concat_tables([source.rejected, with_ids(result.rejected, molecules)])
+    return Encoded(molecules.filter(pc.invert(refused)), rejected, result)

@@ -1,0 +1,151 @@
+"""What jobs.evaluate calls: a checkpoint to metrics on its own or on another test set."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from pipeline.detectors.energy_head import energies_of
+from pipeline.encoding.plan import check_inputs, open_run
+from pipeline.encoding.stored_features import encode_molecules
+from pipeline.evaluation.metrics import evaluate
+from pipeline.evaluation.settings import EvaluateSettings
+from pipeline.molecules.rejected import write_rejected
+from pipeline.molecules.roles import assign_roles
+from pipeline.runtime import telemetry
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import json_bytes, write_atomically
+from pipeline.runtime.text import records_csv
+from pipeline.training.checkpoint import Checkpoint, load_checkpoint
+from pipeline.training.checkpoint_encoder import check_same_encoder, settings_of
+from pipeline.training.run import require_roles, run_training
+from pipeline.training.settings import TrainSettings
+
+log = logging.getLogger(__name__)
+
+# Settings of an evaluation that, if given, replace the training run's.
+_OVERRIDES = ("smiles_column", "id_column", "split_column", "test_size")
+
+
+def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
+    """Evaluate a checkpoint on the test splits of its own or of another data file.
+
+    Returns
+    -------
+    dict
+        The content of ood_evaluation_results.json, written beside detailed_predictions.csv.
+
+    Raises
+    ------
+    InputError
+        If the encoder is not the one the head was trained on, a test split is empty, or a
+        test molecule was in training.
+    """
+    checkpoint = load_checkpoint(settings.checkpoint)
+    data = _test_settings(checkpoint, settings)
+    check_inputs(data)
+    check_same_encoder(checkpoint, data)
+    plan, source = open_run(data)
+    tests = assign_roles(source.molecules, data, data.data_file, ("id_test", "ood_test"))
+    overlap = _check_unseen(tests, checkpoint, settings, data.data_file)
+    encoded = encode_molecules(tests, source, plan)
+    require_roles(encoded, ("id_test", "ood_test"), data.data_file, least=2)
+
+    telemetry.reset_peak_memory()
+    started = time.perf_counter()
+    features = encoded.result.features.read_features(encoded.molecules["key"].to_pylist())
+    use_gpu = settings.device != "cpu" and torch.cuda.is_available()
+    energies = energies_of(
+        checkpoint.head,
+        features,
+        batch_size=settings.eval_batch_size,
+        device="cuda" if use_gpu else "cpu",
+    )
+    seconds = time.perf_counter() - started
+    is_ood = pc.equal(encoded.molecules["role"], "ood_test").to_numpy(zero_copy_only=False)
+    label = encoded.result.label
+    results = {
+        **label,
+        "dataset": data.dataset or data.data_file,
+        "checkpoint": settings.checkpoint,
+        **evaluate(
+            energies[~is_ood], energies[is_ood],
+            bootstrap_samples=settings.bootstrap_samples, seed=settings.seed,
+        ),
+        "test_molecules_seen_in_training": overlap,
+        "rejected": encoded.rejected.num_rows,
+        "encoding_time_seconds": encoded.result.seconds,
+        "encoding_molecules_per_second": encoded.result.rate,
+        "peak_gpu_memory_encoding_gb": encoded.result.peak_gpu_memory_gb,
+        "eval_time_seconds": seconds,
+    }  # fmt: skip
+    write_rejected(encoded.rejected, settings.output_dir, "test_rejected")
+    write_atomically(f"{settings.output_dir}/ood_evaluation_results.json", json_bytes(results))
+    molecules = encoded.molecules
+    predictions = {
+        **{name: molecules[name] for name in ("id", "smiles")},
+        "is_ood": is_ood.astype(int),
+        "energy": energies,
+        "domain": molecules["domain"],
+    }
+    content = records_csv(pa.table(predictions).to_pylist(), label)
+    write_atomically(f"{settings.output_dir}/detailed_predictions.csv", content)
+    return results
+
+
+def _test_settings(checkpoint: Checkpoint, settings: EvaluateSettings) -> TrainSettings:
+    """The training run's settings, with what the evaluation changes."""
+    changes = {name: getattr(settings, name) for name in _OVERRIDES}
+    data = settings_of(checkpoint, settings, **changes)
+    if settings.test_data_file:  # a test set needs neither labels nor domains
+        data = replace(
+            data,
+            data_file=settings.test_data_file, dataset=None, label_column=None, domain_column=None,
+        )  # fmt: skip
+    if settings.test_size:
+        data = replace(data, debug_dataset_size=None)
+    return replace(data, allow_overlap=settings.allow_overlap or data.allow_overlap)
+
+
+def _check_unseen(
+    tests: pa.Table, checkpoint: Checkpoint, settings: EvaluateSettings, source: str
+) -> int:
+    seen = tests.filter(pc.is_in(tests["key"], checkpoint.molecules["key"].combine_chunks()))
+    if seen.num_rows == 0:
+        return 0
+    shown = ", ".join(seen["smiles"].slice(0, 3).to_pylist())
+    message = f"{source}: {seen.num_rows} test molecules were seen in training: {shown}"
+    if not settings.allow_overlap:
+        raise InputError(f"{message}. Remove them, or pass --allow_overlap to go on")
+    log.warning("%s", message)
+    return seen.num_rows
+
+
+def train_and_evaluate(settings: TrainSettings, share: float = 1.0) -> dict[str, Any]:
+    """Train on a split file and test on its test splits, in one output folder.
+
+    Parameters
+    ----------
+    share : part of the cluster's cores that the training may take.
+
+    Returns
+    -------
+    dict
+        As `run_evaluation`.
+    """
+    run_training(settings, share)
+    return run_evaluation(
+        EvaluateSettings(
+            checkpoint=f"{settings.output_dir}/checkpoint",
+            cache_root=settings.cache_root,
+            output_dir=settings.output_dir,
+            device=settings.device,
+            allow_overlap=settings.allow_overlap,
+        )
+    )

@@ -1,0 +1,8 @@
+"""Files to molecules: every row parsed, identified, and kept with its reason if it is none.
+
+In: a data file or folder. Out: a table of molecules (`id`, `key`, canonical `smiles`, ...) and a
+table of rejected rows; for training, each molecule's role.
+
+Read first: `sources` (the way from file to molecule), then `formats`, `identity`, `roles`.
+`run` is what jobs.split calls.
+"""

@@ -1,0 +1,80 @@
+"""Drawings of molecules in a grid, and how a figure is written."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib.image
+import numpy as np
+from matplotlib.figure import Figure, SubFigure
+from rdkit import Chem, rdBase
+from rdkit.Chem.Draw import rdMolDraw2D
+
+from pipeline.runtime.plots import save_figure
+
+MOLECULES_A_ROW = 4
+ID_CHARACTERS = 30
+
+
+class Cell(NamedTuple):
+    """One molecule of a grid: its structure, what stands above it, and its id below."""
+
+    smiles: str
+    heading: str
+    id: str
+
+
+def molecules_figure(rows: Sequence[Mapping[str, Any]], title: str, path: str) -> None:
+    """Structures of scored molecules with their energies and p-values.
+
+    Parameters
+    ----------
+    rows : `id`, `smiles`, `energy`, `p_value`; at least one.
+    """
+    cells = [
+        Cell(row["smiles"], f"{row['energy']:.3g}  (p = {row['p_value']:.2g})", row["id"])
+        for row in rows
+    ]
+    height = -(-len(cells) // MOLECULES_A_ROW)
+    figure = Figure(figsize=(2.6 * MOLECULES_A_ROW, 2.5 * height + 0.5), layout="constrained")
+    molecule_grid(figure.subfigures(1, 1), title, cells, height)
+    save_figure(figure, path)
+
+
+def molecule_grid(figure: SubFigure, title: str, cells: Sequence[Cell], rows: int) -> None:
+    """Draw molecules in a grid of so many rows."""
+    figure.suptitle(title, fontsize=12, fontweight="bold")
+    every = figure.subplots(rows, MOLECULES_A_ROW, squeeze=False).ravel()
+    for axes in every:
+        axes.set_axis_off()
+    for axes, cell in zip(every, cells):
+        picture = _structure(cell.smiles)
+        if picture is None:
+            axes.text(0.5, 0.5, "no structure:\nSMILES not readable", ha="center", va="center",
+                      color="0.4", transform=axes.transAxes)  # fmt: skip
+        else:
+            axes.imshow(picture)
+        axes.set_title(cell.heading, fontsize=11)
+        axes.text(0.5, -0.02, shortened(cell.id), ha="center", va="top", fontsize=8,
+                  color="0.3", transform=axes.transAxes, parse_math=False)  # fmt: skip
+
+
+def _structure(smiles: str) -> np.ndarray | None:
+    """A molecule's drawing (height, width, 3 or 4), or None if the SMILES cannot be drawn."""
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromSmiles(smiles)
+    if molecule is None:
+        return None
+    canvas = rdMolDraw2D.MolDraw2DCairo(480, 360)
+    rdMolDraw2D.PrepareAndDrawMolecule(canvas, molecule)
+    return matplotlib.image.imread(io.BytesIO(canvas.GetDrawingText()), format="png")
+
+
+def shortened(text: str) -> str:
+    """A long id without its middle: data sets tell rows apart at the end, sources in front."""
+    if len(text) <= ID_CHARACTERS:
+        return text
+    head = (ID_CHARACTERS - 1) // 2
+    return f"{text[:head]}…{text[head + 1 - ID_CHARACTERS :]}"

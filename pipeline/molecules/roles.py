@@ -1,0 +1,150 @@
+"""Using a split: which molecules train, validate and test, and how many of each kind."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.molecules.formats import SPLITS
+from pipeline.molecules.settings import SamplingSettings
+from pipeline.runtime.errors import InputError
+
+log = logging.getLogger(__name__)
+
+# Roles in an experiment, and the split of the file that each is taken from.
+ROLES = {
+    "id_train": "train",
+    "id_val": "iid_val",
+    "id_test": "iid_test",
+    "ood_train": "ood_val",
+    "ood_val": "ood_val",
+    "ood_test": "ood_test",
+}
+SAMPLES = {"drugood": (2000, 600, 1000), "good": (5000, 1500, 2000), "all": (None, None, None)}
+OOD_VAL_SHARE, OOD_VAL_MOST = 0.2, 3000
+
+
+def assign_roles(
+    molecules: pa.Table,
+    settings: SamplingSettings,
+    source: str,
+    roles: Sequence[str] = tuple(ROLES),
+) -> pa.Table:
+    """Check a split file's molecules, give them their roles, and sample each role.
+
+    Parameters
+    ----------
+    molecules : `id`, `key`, `smiles`, `split`, `label`, `domain`.
+    source : the file's name, for messages.
+    roles : those wanted; only their splits must have molecules.
+
+    Returns
+    -------
+    pa.Table
+        The sampled molecules with a column `role`, one of `ROLES`, in the order of roles. A
+        role's sample does not depend on which other roles are wanted.
+
+    Raises
+    ------
+    InputError
+        If a split is absent or empty, or a molecule is in two splits.
+    """
+    check_overlap(molecules, allow=settings.allow_overlap, source=source)
+    rows_of = {}
+    splits = np.array(molecules["split"].fill_null("").to_pylist())
+    for split in SPLITS:
+        rows_of[split] = np.flatnonzero(splits == split)
+        if len(rows_of[split]) == 0 and split in {ROLES[role] for role in roles}:
+            raise InputError(
+                f"{source}: the split {split} is empty; make a split with jobs.split, or name "
+                "the column that holds it with --split_column"
+            )
+    validation = _cut_ood_val(molecules, rows_of["ood_val"], settings)
+    rows_of_role = {role: rows_of[split] for role, split in ROLES.items()}
+    rows_of_role["ood_val"] = validation
+    rows_of_role["ood_train"] = np.setdiff1d(rows_of["ood_val"], validation)
+    for role in ("ood_train", "ood_val"):
+        if len(rows_of_role[role]) == 0 and role in roles:
+            raise InputError(
+                f"{source}: ood_val has too few domains or molecules to give {role} any; "
+                "try --ood_val_by molecule"
+            )
+    pieces = []
+    for number, role in enumerate(ROLES):
+        rows, size = rows_of_role[role], sample_size(role, settings)
+        if role not in roles:
+            continue
+        if size is not None and size < len(rows):
+            rng = np.random.default_rng([settings.data_seed, number])
+            rows = np.sort(rng.choice(rows, size, replace=False))
+        pieces.append(molecules.take(rows).append_column("role", pa.array([role] * len(rows))))
+    return pa.concat_tables(pieces)
+
+
+def sample_size(role: str, settings: SamplingSettings) -> int | None:
+    """Molecules that a role keeps at most; None for all."""
+    position = ("train", "val", "test").index(role.split("_")[1])
+    preset = SAMPLES[settings.sampling]
+    sizes = [
+        override or default
+        for override, default in zip(
+            (settings.train_size, settings.val_size, settings.test_size), preset
+        )
+    ]
+    if settings.debug_dataset_size is None:
+        return sizes[position]
+    base = [size or fallback for size, fallback in zip(sizes, SAMPLES["drugood"])]
+    return max(1, round(base[position] * min(1.0, settings.debug_dataset_size / base[0])))
+
+
+def check_overlap(molecules: pa.Table, *, allow: bool, source: str) -> int:
+    """Count the molecules that are in more than one split.
+
+    Raises
+    ------
+    InputError
+        If there are any and `allow` is False; the message shows the first few.
+    """
+    pairs = (
+        molecules.select(["key", "split", "smiles"])
+        .group_by(["key"])
+        .aggregate([("split", "count_distinct"), ("split", "distinct"), ("smiles", "min")])
+    )
+    both = pairs.filter(pc.greater(pairs["split_count_distinct"], 1)).sort_by("smiles_min")
+    if both.num_rows == 0:
+        return 0
+    shown = "; ".join(
+        f"{row['smiles_min']} in {' and '.join(sorted(row['split_distinct']))}"
+        for row in both.slice(0, 3).to_pylist()
+    )
+    message = f"{source}: {both.num_rows} molecules are in more than one split: {shown}"
+    if not allow:
+        raise InputError(f"{message}. Mend the split, or pass --allow_overlap to go on")
+    log.warning("%s", message)
+    return both.num_rows
+
+
+def _cut_ood_val(molecules: pa.Table, rows: np.ndarray, settings: SamplingSettings) -> np.ndarray:
+    """Rows of ood_val that become OOD validation: 20 %, 3000 at most, by whole domains."""
+    if len(rows) == 0:
+        return rows
+    rng = np.random.default_rng([settings.data_seed, len(ROLES)])
+    target = max(1, min(OOD_VAL_MOST, int(OOD_VAL_SHARE * len(rows))))
+    domains = np.array(molecules["domain"].take(rows).fill_null("").to_pylist())
+    if settings.ood_val_by == "domain" and (domains == "").any():
+        log.warning("OOD validation is cut by molecules: some molecules have no domain")
+    if settings.ood_val_by == "molecule" or (domains == "").any():
+        return np.sort(rng.choice(rows, target, replace=False))
+    names, sizes = np.unique(domains, return_counts=True)
+    chosen, taken = [], 0
+    for i in rng.permutation(len(names)):
+        if taken + sizes[i] <= target:
+            chosen.append(names[i])
+            taken += sizes[i]
+    if not chosen and len(names) > 1:  # every domain is larger than the target
+        chosen = [names[np.argmin(sizes)]]
+    return rows[np.isin(domains, chosen)]

@@ -1,0 +1,31 @@
+"""Errors that a user can mend; commands print them as one line and exit with 2."""
+
+# What torch, its allocator on a CPU, cuBLAS and Triton say.
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+
+
+class InputError(ValueError):
+    """The input or a setting is wrong; the message says what, where and how to mend it."""
+
+
+class DamagedFile(InputError):
+    """Files of the store or of scores are damaged; they were set aside, a run makes them anew.
+
+    A job that meets one starts over; see `pipeline.runtime.files.starting_over`.
+    """
+
+
+class RowsMissing(DamagedFile, KeyError):
+    """Rows that the store had, or should have, are not in it."""
+
+    __str__ = Exception.__str__  # KeyError's would quote the line
+
+
+def told(error: BaseException) -> str:
+    """An error's first line; of one that a Ray worker raised, without what Ray adds to it."""
+    lines = str(getattr(error, "cause", error)).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+class RowRejected(Exception):
+    """One molecule cannot be processed; the message is the reason kept in `rejected`."""

@@ -1,0 +1,33 @@
+"""Settings of jobs.score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.molecules.settings import LibrarySettings
+from pipeline.runtime.settings import bounded
+from pipeline.training.settings import CheckpointSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings(LibrarySettings, CheckpointSettings):
+    """Score a library of any size with a trained head."""
+
+    alpha: float = bounded(0.05, above=0, below=1)
+    """A molecule is OOD if its p-value is at most this: the share of ID molecules that are
+    called OOD wrongly."""
+    top: int = bounded(20, least=0)
+    """So many most and least OOD molecules go to a table of their own, with drawings."""
+    conformer_seconds: float = bounded(60.0, above=0)
+    """Time that one molecule's conformer may take before the molecule is rejected."""
+    conformer_gb: float = bounded(4.0, above=0)
+    """Memory that one molecule's conformer may take, GiB, before the molecule is rejected."""
+    chunk_size: int = bounded(1000, least=1)
+    """Rows that are scored and written together; what a kill can lose on each core."""
+    keep_encodings: bool = True
+    """Keep the library's conformers and features in the store; false: only read what it has (the
+    validation molecules' are kept)."""
+    encoding_batch_size: int | None = bounded(None, least=1)
+    """Upper bound on molecules in one forward pass; default: 128 on a CPU, 4096 on a GPU."""
+    encoder_workers: int | None = bounded(None, least=1)
+    """Encoder actors; default: one a GPU, or one a CPU core."""

@@ -1,0 +1,8 @@
+"""Features or the trunk to a checkpoint: the head, and if asked the encoder's last layers.
+
+In: a split file and settings. Out: the folder `checkpoint`, statistics and dynamics.
+
+Read first: `run` (what jobs.train calls), `trainer` (starts Ray Train, writes what came of it),
+`loop` (what each worker runs), `worker_setup` (what it starts from). `finetuning` has what only
+finetuning needs.
+"""

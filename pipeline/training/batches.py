@@ -1,0 +1,151 @@
+"""Global batches of ID and OOD molecules for training, the same for any number of workers.
+
+A global batch has the same molecules in the same order however many workers there are; each
+worker takes every `world`-th of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray.data
+import torch
+
+from pipeline.store.keyed_table import Index, KeyedTable
+
+SHUFFLE_BATCHES = 4  # a streamed set is shuffled within a window of this many batches
+
+
+class Rows(Protocol):
+    """What training batches are cut from: features (n, width), or rows of the trunk."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any) -> Rows: ...
+
+
+class GlobalBatch(NamedTuple):
+    """One worker's share of a batch, and the sizes of the whole batch."""
+
+    id_rows: Rows
+    ood_rows: Rows
+    id_total: int
+    ood_total: int
+
+
+class Batches(Protocol):
+    """A training set that can be passed over again and again."""
+
+    def epoch(self, epoch: int) -> Iterator[GlobalBatch]:
+        """One pass: the larger of the two sets once, the smaller one as often as needed."""
+        ...
+
+
+class ResidentBatches:
+    """Rows that stay in memory, features on the device; a batch is an index into them.
+
+    Parameters
+    ----------
+    batch_size : molecules of each kind in a global batch.
+    device : where an index must be.
+    """
+
+    def __init__(
+        self, id_rows: Rows, ood_rows: Rows, batch_size: int, seed: int, rank: int, world: int,
+        device: torch.device,
+    ):  # fmt: skip
+        self.id_rows, self.ood_rows, self.device = id_rows, ood_rows, device
+        self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
+
+    def epoch(self, epoch: int) -> Iterator[GlobalBatch]:
+        """See `Batches.epoch`."""
+        sizes = len(self.id_rows), len(self.ood_rows)
+        steps = math.ceil(max(sizes) / self.batch_size)
+        rng = np.random.default_rng([self.seed, epoch])
+        id_parts, ood_parts = (
+            self._parts(rng, size, steps, largest=size == max(sizes)) for size in sizes
+        )
+        for id_rows, ood_rows in zip(id_parts, ood_parts):
+            mine = slice(self.rank, None, self.world)
+            yield GlobalBatch(
+                self.id_rows[torch.from_numpy(id_rows[mine]).to(self.device)],
+                self.ood_rows[torch.from_numpy(ood_rows[mine]).to(self.device)],
+                len(id_rows),
+                len(ood_rows),
+            )
+
+    def _parts(
+        self, rng: np.random.Generator, size: int, steps: int, largest: bool
+    ) -> list[np.ndarray]:
+        if largest:
+            order = rng.permutation(size)
+            return [order[s * self.batch_size : (s + 1) * self.batch_size] for s in range(steps)]
+        per_step = min(self.batch_size, size)
+        rounds = math.ceil(steps * per_step / size)
+        order = np.concatenate([rng.permutation(size) for _ in range(rounds)])
+        return [order[s * per_step : (s + 1) * per_step] for s in range(steps)]
+
+
+class StreamedBatches:
+    """Rows that stream from the store through Ray Data, for sets larger than memory.
+
+    Parameters
+    ----------
+    id_stream, ood_stream : Ray Data iterators over all rows of a store's table.
+    id_size, ood_size : their numbers of rows.
+    to_rows : what makes rows of a piece of the table.
+    """
+
+    def __init__(
+        self, id_stream: ray.data.DataIterator, ood_stream: ray.data.DataIterator, id_size: int,
+        ood_size: int, batch_size: int, seed: int, rank: int, world: int,
+        to_rows: Callable[[pa.Table], Rows],
+    ):  # fmt: skip
+        self.streams = (id_stream, id_size), (ood_stream, ood_size)
+        self.batch_size, self.seed, self.to_rows = batch_size, seed, to_rows
+        self.rank, self.world = rank, world
+
+    def epoch(self, epoch: int) -> Iterator[GlobalBatch]:
+        """See `Batches.epoch`; both sets are read anew, in the store's order, shuffled locally."""
+        (id_stream, id_size), (ood_stream, ood_size) = self.streams
+        steps = math.ceil(max(id_size, ood_size) / self.batch_size)
+        id_batches = self._endless(id_stream, epoch)
+        ood_batches = self._endless(ood_stream, epoch)
+        for _ in range(steps):
+            id_rows, ood_rows = next(id_batches), next(ood_batches)
+            mine = slice(self.rank, None, self.world)
+            yield GlobalBatch(id_rows[mine], ood_rows[mine], len(id_rows), len(ood_rows))
+
+    def _endless(self, stream: ray.data.DataIterator, epoch: int) -> Iterator[Rows]:
+        passes = 0
+        while True:
+            seed = int(np.random.default_rng([self.seed, epoch, passes]).integers(2**31))
+            for batch in stream.iter_batches(
+                batch_size=self.batch_size,
+                batch_format="pyarrow",
+                local_shuffle_buffer_size=SHUFFLE_BATCHES * self.batch_size,
+                local_shuffle_seed=seed,
+            ):
+                yield self.to_rows(batch)
+            passes += 1
+
+
+def stream_of(table: KeyedTable, index: Index, keys: Sequence[str]) -> ray.data.Dataset:
+    """A lazy dataset of some molecules' rows of a table, one read task a shard."""
+    places = table.places(keys, index)
+    shards = pc.unique(places["shard"]).to_pylist()
+    blocks = [places.filter(pc.equal(places["shard"], shard)) for shard in shards]
+    dataset = ray.data.from_arrow(blocks).map_batches(
+        _read, fn_kwargs={"table": table}, batch_format="pyarrow", batch_size=None
+    )
+    dataset.context.execution_options.preserve_order = True  # a seed gives one order of rows
+    return dataset
+
+
+def _read(places: pa.Table, table: KeyedTable) -> pa.Table:
+    return table.read_places(places).drop_columns(["key"])

@@ -1,0 +1,60 @@
+"""The encoder that a checkpoint's head was trained on, found again for other molecules."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import fields, replace
+from typing import Any
+
+from pipeline.encoding.tables import Tables
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import absolute
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.settings import CheckpointSettings, TrainSettings
+
+log = logging.getLogger(__name__)
+
+
+def settings_of(
+    checkpoint: Checkpoint, settings: CheckpointSettings, **changes: Any
+) -> TrainSettings:
+    """The training run's settings, with this run's store, device, outputs and weights.
+
+    Parameters
+    ----------
+    changes : other settings to replace; None keeps the training run's.
+    """
+    known = {f.name for f in fields(TrainSettings)}
+    trained = TrainSettings(**{k: v for k, v in checkpoint.settings.items() if k in known})
+    changes = {k: v for k, v in (changes | {"weights": settings.weights}).items() if v is not None}
+    return replace(
+        trained,
+        cache_root=settings.cache_root,
+        force_recompute_cache=settings.force_recompute_cache,
+        retry_rejected=settings.retry_rejected,
+        output_dir=settings.output_dir,
+        device=settings.device,
+        finetuned=absolute(settings.checkpoint) if checkpoint.finetuned else trained.finetuned,
+        **changes,
+    )
+
+
+def check_same_encoder(checkpoint: Checkpoint, data: TrainSettings) -> None:
+    """InputError if the settings lead to another encoder than the checkpoint's."""
+    now, then = dict(Tables.of(data).identity), dict(checkpoint.encoder)
+    structure_now, structure_then = now.pop("conformers", None), then.pop("conformers", None)
+    now.pop("weights"), then.pop("weights")  # a file's name; its SHA-256 is what counts
+    changed = sorted(k for k in now.keys() | then.keys() if now.get(k) != then.get(k))
+    if changed:
+        told = "; ".join(f"{k} was {then.get(k)!r}, is {now.get(k)!r}" for k in changed)
+        mend = (
+            "Pass --weights with the training run's file"
+            if "weights_sha256" in changed
+            else "Train again with jobs.train"
+        )
+        raise InputError(f"the head was trained on another encoder: {told}. {mend}")
+    if structure_now != structure_then:
+        log.warning(
+            "conformers are made otherwise than for training: %s, was %s",
+            structure_now, structure_then,
+        )  # fmt: skip

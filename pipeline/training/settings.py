@@ -1,0 +1,119 @@
+"""Settings of jobs.train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pipeline.detectors.settings import DetectorSettings
+from pipeline.encoding.settings import EncodedSourceSettings
+from pipeline.molecules.settings import SamplingSettings
+from pipeline.runtime.settings import OutputSettings, Settings, bounded
+from pipeline.store.settings import StoreSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSettings(Settings):
+    """Training of the encoder's last layers with the head."""
+
+    finetune_encoder: bool = False
+    """Train the encoder's open layers with the head, on the stored activations below them."""
+    freeze_layers: str = "0-12"
+    """Layers of the encoder that stay fixed: ranges and numbers as 0-12 or 0-9,11, or none."""
+    trainable: Literal["all", "attention", "ffn", "norm"] = "all"
+    """What is trained within the open layers."""
+    encoder_lr: float = bounded(5e-6, above=0)
+    """Learning rate of the encoder's layers."""
+    encoder_dropout: float = bounded(0.1, least=0, below=1)
+    """Dropout in the open layers."""
+    adapter: Literal["none", "lora"] = "none"
+    """lora: keep the layers' matrices and train low-rank updates of them."""
+    lora_rank: int = bounded(8, least=1)
+    """Rank of the updates."""
+    lora_alpha: float = bounded(16.0, above=0)
+    """Scale of the updates: they are multiplied by alpha / rank."""
+    lora_layers: str | None = None
+    """Layers with updates, frozen ones among them; default: the open layers."""
+    trunk_cache: Literal["auto", "on", "off"] = "auto"
+    """Keep the activations below the open layers in the store; auto: if they fit --trunk_gb."""
+    trunk_precision: Literal["bf16", "fp32"] = "bf16"
+    """Precision that the activations' pair tensor is kept in."""
+    trunk_gb: float | None = bounded(None, least=0)
+    """Space for the activations, GiB; default: half of what is free where the store is."""
+    gradient_accumulation_steps: int = bounded(1, least=1)
+    """Batches behind one step of the optimiser."""
+    gradient_checkpointing: bool = False
+    """Compute the open layers again for the gradient, so that their activations need room for one
+    micro-batch at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings(Settings):
+    """How parameters are updated, in training and in pretraining."""
+
+    lr: float = bounded(1e-4, above=0)
+    """Learning rate of the head (AdamW)."""
+    weight_decay: float = bounded(1e-3, least=0)
+    """Weight decay (AdamW)."""
+    grad_clip: float = bounded(1.0, above=0)
+    """Largest norm of the gradient."""
+    num_workers: int = bounded(1, least=1)
+    """Training workers; batches and loss are the same for any number (dropout masks are not)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(
+    EncodedSourceSettings,
+    SamplingSettings,
+    DetectorSettings,
+    OptimizerSettings,
+    FinetuneSettings,
+    OutputSettings,
+):
+    """Train an energy head, and if asked the encoder's last layers with it."""
+
+    epochs: int = bounded(100, least=1)
+    """Passes over the training molecules at most."""
+    batch_size: int | None = bounded(None, least=1)
+    """ID molecules, and as many OOD molecules, in one batch over all workers; default: 4096,
+    or 256 with --finetune_encoder."""
+    eval_batch_size: int | None = bounded(None, least=1)
+    """Molecules in one forward pass of validation; default: 2048, or 512."""
+    lr_schedule: Literal["step", "cosine", "constant"] = "step"
+    """How learning rates fall: by a factor every few epochs, to 0 along a cosine, or not."""
+    lr_step_epochs: int = bounded(10, least=1)
+    """Epochs between the decays of the step schedule."""
+    lr_decay: float = bounded(0.9, above=0)
+    """Factor of each decay."""
+    warmup_steps: int = bounded(0, least=0)
+    """Steps over which learning rates rise from 0."""
+    early_stopping_patience: int = bounded(10, least=1)
+    """Epochs without a better validation AUROC before training stops."""
+    seed: int = bounded(42, least=0)
+    """Seed of the head's weights, the order of batches and dropout."""
+    checkpoint_every: int = bounded(20, least=1)
+    """Epochs between Ray Train checkpoints."""
+    resident_gb: float | None = bounded(None, least=0)
+    """Features, or activations, up to this many GiB stay in memory (features on the device);
+    larger sets stream. Default: a fifth of the host's over all workers, and half of a GPU's."""
+
+    def sized(self) -> TrainSettings:
+        """With the batch sizes that were left open."""
+        batch, evaluation = (256, 512) if self.finetune_encoder else (4096, 2048)
+        return replace(
+            self,
+            batch_size=self.batch_size or batch,
+            eval_batch_size=self.eval_batch_size or evaluation,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSettings(StoreSettings, OutputSettings):
+    """A trained head in use."""
+
+    checkpoint: str
+    """Checkpoint folder that jobs.train wrote."""
+    weights: str | None = None
+    """Where the encoder's weights are now; they must be the ones that the head was trained on."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of the encoder and the head."""

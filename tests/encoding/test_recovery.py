@@ -1,0 +1,140 @@
+"""Encoding that is killed, or that meets another run on the same store, loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+import pytest
+from rdkit import Chem
+
+from pipeline.store.keyed_table import KeyedTable
+from tests.commands import (
+    LIMIT_SECONDS,
+    descendants,
+    start_job,
+    wait_for_success,
+    wait_until,
+)
+from tests.encoding.test_stored_features import encode_file
+from tests.held import hold, release
+
+BAD_LINES = ["nonsense", "", "[H][H]"]
+
+
+@pytest.fixture(scope="module")
+def lines(hiv_smiles, moses_smiles) -> list[str]:
+    """100 rows, three of them no molecules; their conformers take seconds altogether."""
+    atoms = {s: Chem.MolFromSmiles(s).GetNumHeavyAtoms() for s in hiv_smiles}
+    medium = [s for s, n in atoms.items() if 18 <= n <= 45]
+    good = (medium + moses_smiles)[: 100 - len(BAD_LINES)]
+    return good[:60] + BAD_LINES + good[60:]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_session, lines, small_weights, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    encode_file(folder, lines, small_weights)
+    return folder
+
+
+def start(folder: Path, lines: list[str], cache_root: Path, weights: Path) -> subprocess.Popen:
+    """The command as a process of its own; RAY_ADDRESS makes it join the tests' Ray."""
+    folder.mkdir(exist_ok=True)
+    (folder / "rows.smi").write_text("\n".join(lines))
+    flags = {
+        "data_file": folder / "rows.smi", "cache_root": cache_root, "output_dir": folder / "out",
+        "weights": weights, "device": "cpu", "encoder_workers": 1, "precision": "fp32",
+        "encoding_batch_size": 4,  # many shards, so that a kill falls between two
+    }  # fmt: skip
+    return start_job("encode", folder, flags, held=True)
+
+
+def finish(process: subprocess.Popen, folder: Path) -> dict:
+    wait_for_success(process, folder)
+    return json.loads((folder / "out" / "run_summary.json").read_text())
+
+
+def shards(cache_root: Path) -> list[Path]:
+    return list(cache_root.glob("features/*/*.parquet"))
+
+
+def stored_keys(cache_root: Path) -> set[str]:
+    return {key for shard in shards(cache_root) for key in pq.read_table(shard)["key"].to_pylist()}
+
+
+def check_complete(folder: Path, lines: list[str], store: Path, undisturbed: Path) -> None:
+    """Every row is accounted for, and the features are those of the undisturbed run."""
+    out = folder / "out"
+    molecules = pq.read_table(out / "molecules.parquet").to_pylist()
+    rejected = pq.read_table(out / "rejected.parquet").to_pylist()
+    ids = [row["id"] for row in molecules + rejected]
+    assert sorted(ids) == sorted(f"rows:{i}" for i in range(len(lines)))
+    bad = [f"rows:{i}" for i, line in enumerate(lines) if line in BAD_LINES]
+    assert sorted(row["id"] for row in rejected) == sorted(bad)
+    keys = sorted({row["key"] for row in molecules})
+    found, expected = (features(root, keys, out) for root in (store, undisturbed / "store"))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def features(root: Path, keys: list[str], out: Path) -> np.ndarray:
+    identity = json.loads((out / "run_summary.json").read_text())["encoder_identity"]
+    return KeyedTable(str(root), "features", identity).read_features(keys)
+
+
+def test_a_run_that_a_full_disk_or_ctrl_c_stops_is_continued_by_the_same_command(
+    undisturbed, lines, small_weights, tmp_path
+):
+    """A limit on the encoder's files stands for the full disk: the kernel refuses the write."""
+    store, total = tmp_path / "store", len(lines) - len(BAD_LINES)
+
+    def log() -> str:
+        return (tmp_path / "log.txt").read_text()
+
+    hold(tmp_path / "out", after=2)
+    stopped = start(tmp_path, lines, store, small_weights)
+    wait_until(lambda: len(shards(store)) >= 2, stopped, tmp_path)
+    (encoder,) = descendants(os.getpid(), "EncodeBatch")
+    encoder.rlimit(psutil.RLIMIT_FSIZE, (100, 100))
+    release(tmp_path / "out")
+    assert stopped.wait(timeout=LIMIT_SECONDS) == 2
+    last = log().strip().splitlines()[-1]
+    assert last.startswith(f"jobs.encode: error: cannot write {store}/features/")
+    assert "File too large; make room" in last
+    assert not list(store.rglob("*.partial"))
+    kept = stored_keys(store)
+    assert 0 < len(kept) < total
+
+    enough = len(shards(store)) + 2
+    hold(tmp_path / "out", after=enough)
+    stopped = start(tmp_path, lines, store, small_weights)
+    wait_until(lambda: len(shards(store)) >= enough, stopped, tmp_path)
+    stopped.send_signal(signal.SIGINT)
+    assert stopped.wait(timeout=LIMIT_SECONDS) == 130
+    assert "the same command continues" in log()
+    assert kept < stored_keys(store)
+    assert "Traceback" not in log()
+    assert not (tmp_path / "out" / "run_summary.json").exists()
+
+    release(tmp_path / "out")
+    summary = finish(start(tmp_path, lines, store, small_weights), tmp_path)
+    assert summary["found_in_store"] > len(kept)
+    assert 0 < summary["encoded"] < total
+    assert summary["encoded"] + summary["found_in_store"] == total
+    check_complete(tmp_path, lines, store, undisturbed)
+
+
+def test_two_runs_at_once_on_one_store_both_finish(undisturbed, lines, small_weights, tmp_path):
+    store = tmp_path / "store"
+    inputs = {"first": lines[:70], "second": lines[40:]}
+    processes = {n: start(tmp_path / n, rows, store, small_weights) for n, rows in inputs.items()}
+    for name, process in processes.items():
+        finish(process, tmp_path / name)
+    for name, rows in inputs.items():
+        check_complete(tmp_path / name, rows, store, undisturbed)

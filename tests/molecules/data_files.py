@@ -1,0 +1,37 @@
+"""Small data files, written and read."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.molecules.formats import read_rows
+from pipeline.molecules.settings import SourceSettings
+from pipeline.molecules.sources import Molecules, parse_rows
+
+
+def rows(path: Path | str, **columns: str) -> pa.Table:
+    return read_rows(SourceSettings(data_file=str(path), **columns))
+
+
+def read(path: Path | str, **columns: str):
+    return read_molecules(SourceSettings(data_file=str(path), **columns))
+
+
+def save(path: Path, content: str | bytes) -> Path:
+    content = content.encode() if isinstance(content, str) else content
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+def parquet(path: Path, **columns: list) -> Path:
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def read_molecules(settings: SourceSettings) -> Molecules:
+    """A data file's molecules."""
+    return parse_rows(read_rows(settings), settings)
