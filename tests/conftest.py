@@ -19,6 +19,8 @@ from ray.train.torch import TorchTrainer
 
 from pipeline.encoders.unimol.model import UniMolConfig
 from pipeline.encoders.unimol.published_format import save_checkpoint
+from pipeline.encoding import graph, stored_features
+from pipeline.encoding.steps import EncodeBatch
 from pipeline.pretraining import run as pretraining_run
 from pipeline.runtime import ray_train
 from pipeline.runtime.cluster import start_ray
@@ -81,6 +83,27 @@ def in_process():
         patch.setattr(ray_train, "tempfile", kept)
         yield
     torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def encoder_in_process():
+    """The encoder works in this process, which saves the seconds that an actor's imports take.
+
+    For tests of what encoding leads to; tests of the flow itself do without.
+    """
+
+    def encoded_here(pending, plan, pool, run):
+        pool = graph.fitted_to(pending, plan, pool)
+        encoder = EncodeBatch(plan, run, pool)
+        rows = graph.rows_to_encode(pending, {"plan": plan, "run": run}, pool)
+        batches = rows.iter_batches(batch_size=pool.batch_size, batch_format="pyarrow")
+        return ray.data.from_arrow([encoder(batch) for batch in batches])
+
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stored_features, "encoding_graph", encoded_here)
+        yield
     torch.set_num_threads(threads)
 
 

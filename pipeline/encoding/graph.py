@@ -41,29 +41,38 @@ def encoding_graph(
     ----------
     run : stamp of the shards that this run writes.
     """
-    tables = plan.tables
-    if tables.trunk is not None:  # a batch's activations pass through the host's memory
-        pool = pool._replace(batch_size=min(pool.batch_size, TRUNK_BATCH))
-    # Few molecules shall not leave an encoder without any.
-    pool = pool._replace(batch_size=min(pool.batch_size, math.ceil(pending.rows / pool.actors)))
-    batches = math.ceil(pending.rows / pool.batch_size)
     step = {"plan": plan, "run": run}
-    rows = ray.data.from_arrow(blocks(pending.unmade))
-    if tables.conformers is not None:
-        rows = with_conformers(rows, step, pool).union(
-            ray.data.from_arrow(blocks(pending.stored)).map_batches(
-                read_conformers, fn_kwargs={"tables": tables}, **ON_A_CORE
-            )
-        )
-    return rows.map_batches(
+    pool = fitted_to(pending, plan, pool)
+    return rows_to_encode(pending, step, pool).map_batches(
         EncodeBatch,
         fn_constructor_kwargs={**step, "pool": pool},
         batch_format="pyarrow",
         batch_size=pool.batch_size,
         num_cpus=pool.cpus,
         num_gpus=pool.gpus,
-        compute=pool.strategy(batches),
+        compute=pool.strategy(math.ceil(pending.rows / pool.batch_size)),
     )
+
+
+def fitted_to(pending: Pending, plan: EncodingPlan, pool: EncoderPool) -> EncoderPool:
+    """The pool with batches of a size that suits the work."""
+    # Few molecules shall not leave an encoder without any.
+    size = min(pool.batch_size, math.ceil(pending.rows / pool.actors))
+    if plan.tables.trunk is not None:  # a batch's activations pass through the host's memory
+        size = min(size, TRUNK_BATCH)
+    return pool._replace(batch_size=size)
+
+
+def rows_to_encode(pending: Pending, step: dict[str, Any], pool: EncoderPool) -> ray.data.Dataset:
+    """Rows of TO_ENCODE: conformers made now, and those that the store has."""
+    rows = ray.data.from_arrow(blocks(pending.unmade))
+    tables = step["plan"].tables
+    if tables.conformers is None:
+        return rows
+    stored = ray.data.from_arrow(blocks(pending.stored)).map_batches(
+        read_conformers, fn_kwargs={"tables": tables}, **ON_A_CORE
+    )
+    return with_conformers(rows, step, pool).union(stored)
 
 
 def with_conformers(

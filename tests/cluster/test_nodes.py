@@ -44,7 +44,7 @@ def lines(hiv_smiles, moses_smiles) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def expected(ray_session, lines, small_weights, tmp_path_factory) -> Path:
+def expected(ray_session, encoder_in_process, lines, small_weights, tmp_path_factory) -> Path:
     """A folder with what one node makes of the rows."""
     folder = tmp_path_factory.mktemp("one_node")
     encode_file(folder, lines, small_weights)

@@ -49,7 +49,7 @@ def home(ray_session, tmp_path_factory, small_weights, hiv_smiles, moses_smiles)
 
 
 @pytest.fixture(scope="module")
-def made(home, in_process) -> tuple[dict, list[tuple[str, int]]]:
+def made(home, in_process, encoder_in_process) -> tuple[dict, list[tuple[str, int]]]:
     """A comparison in which one run fails; its summary, and the runs that were tried."""
     tried, train = [], evaluation.run_training
 

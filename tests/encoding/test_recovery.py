@@ -38,7 +38,7 @@ def lines(hiv_smiles, moses_smiles) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(ray_session, lines, small_weights, tmp_path_factory) -> Path:
+def undisturbed(ray_session, encoder_in_process, lines, small_weights, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
     encode_file(folder, lines, small_weights)
     return folder

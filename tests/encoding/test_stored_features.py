@@ -63,7 +63,7 @@ def known(moses_smiles) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def filled_root(ray_session, small_weights, known, tmp_path_factory) -> Path:
+def filled_root(ray_session, encoder_in_process, small_weights, known, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("filled")
     result = run(known, root, small_weights)
     assert (result.encoded, result.known, result.rejected.num_rows) == (20, 0, 0)

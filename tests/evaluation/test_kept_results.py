@@ -29,7 +29,7 @@ RDKIT = {json.loads(path.read_text())["rdkit"] for path in KEPT.glob("store/conf
 FINETUNING = {"finetune_encoder": True, "freeze_layers": "0", "encoder_lr": 1e-3}
 
 pytestmark = [
-    pytest.mark.usefixtures("ray_session", "in_process"),
+    pytest.mark.usefixtures("ray_session", "in_process", "encoder_in_process"),
     pytest.mark.skipif({rdkit.__version__} != RDKIT, reason="another RDKit makes conformers anew"),
 ]
 

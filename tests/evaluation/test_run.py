@@ -39,7 +39,7 @@ def settings_for(folder, seed):
 
 
 @pytest.fixture(scope="module")
-def runs(ray_session, in_process, tmp_path_factory):
+def runs(ray_session, in_process, encoder_in_process, tmp_path_factory):
     """Training and evaluation by the pipeline, three seeds over one store."""
     folder = tmp_path_factory.mktemp("experiment")
     results = {}

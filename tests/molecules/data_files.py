@@ -8,9 +8,20 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.molecules.formats import read_rows
+from pipeline.molecules.formats import SPLITS, read_rows
 from pipeline.molecules.settings import SourceSettings
 from pipeline.molecules.sources import Molecules, parse_rows
+
+SMILES = ["OCC", "c1ccccc1", "CC(=O)O"]
+CANONICAL = ["CCO", "c1ccccc1", "CC(=O)O"]
+CSV = "smiles,y,group\nOCC,1,a\nc1ccccc1,0,b\nCC(=O)O,1,b\n"
+DRUGOOD = {
+    "split": {
+        split: [{"smiles": smiles, "cls_label": i % 2, "domain_id": 10 + i}]
+        for i, (split, smiles) in enumerate(zip(SPLITS, ["C", "CC", "CCC", "CO", "CN"]))
+    },
+    "cfg": {"ignored": True},
+}
 
 
 def rows(path: Path | str, **columns: str) -> pa.Table:

@@ -14,18 +14,7 @@ from pipeline.molecules import formats
 from pipeline.molecules.formats import SPLITS, data_files, stream_rows
 from pipeline.molecules.settings import SourceSettings
 from pipeline.runtime.errors import InputError
-from tests.molecules.data_files import parquet, read, rows, save
-
-SMILES = ["OCC", "c1ccccc1", "CC(=O)O"]
-CANONICAL = ["CCO", "c1ccccc1", "CC(=O)O"]
-CSV = "smiles,y,group\nOCC,1,a\nc1ccccc1,0,b\nCC(=O)O,1,b\n"
-DRUGOOD = {
-    "split": {
-        split: [{"smiles": smiles, "cls_label": i % 2, "domain_id": 10 + i}]
-        for i, (split, smiles) in enumerate(zip(SPLITS, ["C", "CC", "CCC", "CO", "CN"]))
-    },
-    "cfg": {"ignored": True},
-}
+from tests.molecules.data_files import CSV, DRUGOOD, SMILES, parquet, read, rows, save
 
 
 @pytest.mark.parametrize("name", ["d.json", "d.json.gz"])

@@ -10,23 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rdkit import Chem
 
-from pipeline.molecules.formats import SPLITS
 from pipeline.molecules.identity import canonicalize, molecule_key
 from pipeline.molecules.rejected import with_ids
 from pipeline.molecules.sources import first_of_each
 from pipeline.runtime.errors import RowRejected
-from tests.molecules.data_files import read, rows, save
-
-SMILES = ["OCC", "c1ccccc1", "CC(=O)O"]
-CANONICAL = ["CCO", "c1ccccc1", "CC(=O)O"]
-CSV = "smiles,y,group\nOCC,1,a\nc1ccccc1,0,b\nCC(=O)O,1,b\n"
-DRUGOOD = {
-    "split": {
-        split: [{"smiles": smiles, "cls_label": i % 2, "domain_id": 10 + i}]
-        for i, (split, smiles) in enumerate(zip(SPLITS, ["C", "CC", "CCC", "CO", "CN"]))
-    },
-    "cfg": {"ignored": True},
-}
+from tests.molecules.data_files import DRUGOOD, SMILES, read, rows, save
 
 
 def test_malformed_csv_rows_are_rejected_and_the_others_keep_their_numbers(ray_session, tmp_path):

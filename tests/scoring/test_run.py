@@ -66,7 +66,7 @@ def test_exchangeable_molecules_are_called_ood_at_most_as_often_as_alpha():
 
 
 @pytest.fixture(scope="module")
-def home(ray_session, tmp_path_factory, small_weights, moses_smiles) -> Path:
+def home(ray_session, encoder_in_process, tmp_path_factory, small_weights, moses_smiles) -> Path:
     """A folder with a checkpoint whose head is random, and 60 rows of which three are bad."""
     folder = tmp_path_factory.mktemp("score")
     trained = TrainSettings(

@@ -72,7 +72,9 @@ def new_checkpoints(output: Path, seen: set[str]) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(ray_session, in_process, split, small_weights) -> tuple[list[str], bytes]:
+def undisturbed(
+    ray_session, in_process, encoder_in_process, split, small_weights
+) -> tuple[list[str], bytes]:
     """The epochs and the head's bytes of a run that was left alone."""
     output = split.parent / "whole"
     run_training(TrainSettings(**flags(output, split, small_weights)))

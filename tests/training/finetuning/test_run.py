@@ -43,7 +43,9 @@ from tests.training.finetuning.made_runs import LAYERS, NAMES, Run, settings, sm
 
 
 @pytest.fixture(scope="module")
-def home(ray_session, in_process, tmp_path_factory, hiv_smiles, moses_smiles) -> Path:
+def home(
+    ray_session, in_process, encoder_in_process, tmp_path_factory, hiv_smiles, moses_smiles
+) -> Path:
     """A folder with a checkpoint of 4 layers and a split: MOSES is ID, HIV is OOD."""
     folder = tmp_path_factory.mktemp("finetune")
     save_checkpoint(random_model(LAYERS), folder / "base.pt")
