@@ -37,7 +37,9 @@ SMALL = UniMolConfig(layers=2, width=64, ffn_width=128, heads=8, gaussians=16)
 def ray_session():
     """One local Ray for all tests; RAY_ADDRESS lets subprocesses join it."""
     os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # as start_ray does
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init(
+        "local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error"
+    )
     start_ray()
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     yield

@@ -93,14 +93,13 @@ class EncodingPlan(Generic[E]):
 def open_run(settings: S) -> tuple[EncodingPlan[S], Molecules]:
     """The door of a run: what its settings mean here, and the molecules of its data file.
 
-    Faults of files, columns and weights are told before Ray is started.
+    Call `check_inputs` before; what it tells, and faults of columns, are told without Ray.
 
     Raises
     ------
     InputError
         That names the flag or the file to mend.
     """
-    check_inputs(settings)
     rows = read_rows(settings)
     plan = plan_encoding(settings)
     return plan, parse_rows(rows, settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from pipeline.encoding.plan import open_run
+from pipeline.encoding.plan import check_inputs, open_run
 from pipeline.encoding.settings import EncodeSettings
 from pipeline.encoding.stored_features import Encoded, encode_molecules
 from pipeline.molecules.rejected import write_rejected
@@ -22,6 +22,7 @@ def run_encoding(settings: EncodeSettings) -> dict[str, Any]:
         The content of run_summary.json. In the output folder lie also molecules.parquet (each
         id with its key in the store) and rejected.parquet.
     """
+    check_inputs(settings)
     plan, source = open_run(settings)
     encoded = encode_molecules(source.molecules, source, plan)
     if encoded.molecules.num_rows + encoded.rejected.num_rows != source.rows:
