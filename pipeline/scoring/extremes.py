@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pipeline.molecules.drawings import molecules_figure
 from pipeline.runtime.errors import DamagedFile
 from pipeline.runtime.files import absolute, read_all, read_parquet, write_atomically
-from pipeline.runtime.text import csv_bytes
+from pipeline.runtime.text import records_csv
 from pipeline.scoring.steps import REJECTED_FOLDER, SCORES, SCORES_FOLDER
 
 MOST_DRAWN = 100
@@ -54,13 +54,12 @@ def write_extremes(output_dir: str, top: int) -> Extremes:
     if damage:
         raise damage
     if top and scored:
-        rows = [
-            (end, rank, *row.values())
+        records = [
+            {"end": end, "rank": rank, **row}
             for end, table in (("most OOD", most), ("least OOD", least))
             for rank, row in enumerate(table.to_pylist(), start=1)
         ]
-        content = csv_bytes(["end", "rank", *SCORES.names], rows)
-        write_atomically(f"{output_dir}/top.csv", content)
+        write_atomically(f"{output_dir}/top.csv", records_csv(records))
         for name, title, table in (
             ("most_ood", "Highest energies: the most OOD", most),
             ("least_ood", "Lowest energies: the least OOD", least),

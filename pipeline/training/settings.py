@@ -57,8 +57,6 @@ class OptimizerSettings(Settings):
     """Weight decay (AdamW)."""
     grad_clip: float = bounded(1.0, above=0)
     """Largest norm of the gradient."""
-    num_workers: int = bounded(1, least=1)
-    """Training workers; batches and loss are the same for any number (dropout masks are not)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +89,8 @@ class TrainSettings(
     """Epochs without a better validation AUROC before training stops."""
     seed: int = bounded(42, least=0)
     """Seed of the head's weights, the order of batches and dropout."""
+    num_workers: int = bounded(1, least=1)
+    """Training workers; batches and loss are the same for any number (dropout masks are not)."""
     checkpoint_every: int = bounded(20, least=1)
     """Epochs between Ray Train checkpoints."""
     resident_gb: float | None = bounded(None, least=0)
