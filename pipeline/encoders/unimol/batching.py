@@ -14,7 +14,9 @@ from pipeline.encoders.unimol.tokens import TokenizedMolecule
 # On a CPU a batch shall stay near the caches; more molecules at once gain nothing.
 CPU_TOKENS, CPU_PAIRS, CPU_ENOUGH = 2_048, 16_000, 192
 CPU_TRAINING = 4_096, 64_000, 512  # tokens, pairs and enough tokens of a micro-batch
-GPU_ENOUGH = 1_024  # padded tokens below which a GPU mostly waits for the next kernel's start
+# Padded tokens below which a GPU mostly waits for the next kernel's start: of a forward pass, on an
+# H100 (bench/cuda.md); and of a micro-batch in training.
+GPU_ENOUGH, GPU_TRAINING_ENOUGH = 8_192, 1_024
 GPU_MEMORY_SHARE = 0.8
 MOST_PADDING = 0.04  # share of a batch's tokens
 
@@ -88,7 +90,8 @@ def training_budget_for(
     # attention weights before and after dropout; a dozen tensors of the width, three of the FFN.
     half = GPU_MEMORY_SHARE * free_bytes / 2 / layers
     token_bytes = 4 * (12 * config.width + 3 * config.ffn_width)
-    return Budget(molecules, int(half / token_bytes), int(half / (config.heads * 20)), GPU_ENOUGH)
+    pairs = int(half / (config.heads * 20))
+    return Budget(molecules, int(half / token_bytes), pairs, GPU_TRAINING_ENOUGH)
 
 
 def plan_batches(lengths: Sequence[int], budget: Budget) -> list[np.ndarray]:

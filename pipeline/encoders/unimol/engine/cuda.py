@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pipeline.encoders.unimol.engine.kernels import Product
 
 DOT_MIN = 16  # fewest rows and columns of a Triton product
-TILE = 4096  # logits that one program holds at most, but for molecules above 256 tokens
+TILE = 4096  # logits that a program of four warps holds at most, but above 256 tokens
 
 
 @triton.jit
@@ -88,6 +88,17 @@ def _gaussian_kernel(
     tl.store(at, values.to(channels.dtype.element_ty), mask=in_pair[:, None] & in_g[None, :])
 
 
+def tile(keys: int, dtype: torch.dtype) -> tuple[int, int]:
+    """Queries and warps of one program of the attention, by the keys that it takes at once.
+
+    In 16 bits the fastest of those tried on an H100 (bench/cuda.md). In 32 bits, and above 256
+    keys, one warp's registers would not hold the logits.
+    """
+    if dtype == torch.float32 or keys > 256:
+        return min(keys, max(DOT_MIN, TILE // keys)), 4
+    return (32, 2) if keys == 32 else (16, 1)
+
+
 class CudaKernels:
     """Triton kernels around torch's matrix products; pairs in bfloat16, if the products are."""
 
@@ -121,12 +132,12 @@ class CudaKernels:
         B, H, N, _ = pair_BHNN.shape
         D = qkv.shape[-1] // 3
         keys = max(DOT_MIN, triton.next_power_of_2(N))
-        queries = min(keys, max(DOT_MIN, TILE // keys))
+        queries, warps = tile(keys, self.dtype)
         mixed = torch.empty((B, N, D), dtype=qkv.dtype, device=qkv.device)
         _attend_kernel[(B * H, triton.cdiv(N, queries))](
             qkv, pair_BHNN, mixed, N,
             H=H, K=D // H, K_PAD=max(DOT_MIN, triton.next_power_of_2(D // H)),
-            QUERIES=queries, KEYS=keys,
+            QUERIES=queries, KEYS=keys, num_warps=warps,
         )  # fmt: skip
         return mixed
 
