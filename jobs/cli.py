@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 
 from pipeline.runtime.errors import InputError, told
 from pipeline.runtime.files import starting_over
-from pipeline.runtime.settings import Settings
+from pipeline.runtime.settings import Settings, at_home
 from pipeline.runtime.telemetry import configure_logging
 
 S = TypeVar("S", bound=Settings)
@@ -37,7 +37,7 @@ def parse(settings_class: type[S], program: str, argv: Sequence[str]) -> S:
     try:
         given, flags = files.parse_known_args(argv)
         # jsonargparse lets the later win, file or flag, so the files come first
-        words = [*(f"--config={file}" for file in given.config), *flags]
+        words = [*(f"--config={at_home(file)}" for file in given.config), *flags]
         values = _parser(settings_class, program).parse_args(words).as_dict()
     except argparse.ArgumentError as error:
         raise InputError(_readable(str(error))) from None

@@ -8,19 +8,24 @@ from pipeline.encoding.settings import EncodeSettings
 
 def encode(settings: EncodeSettings) -> None:
     """Encode a data file and say what became of its rows."""
+    from pipeline.conformers.structure import structures_line
     from pipeline.encoding.run import run_encoding
 
     summary = run_encoding(settings)
+    removed = summary["fragments_removed"]
+    line = structures_line(summary["structures"])
     say(
         f"encoder   {summary['encoder']} (weights: {summary['weights']})",
         f"rows      {summary['rows_in']:,} in = {summary['molecules_out']:,} with features "
         f"+ {summary['rejected']:,} rejected",
+        *([f"fragments removed from {removed:,} molecules"] if removed else []),
         f"encoded   {summary['encoded']:,} now at "
         f"{summary['encoding_molecules_per_second']:.1f} molecules/s, "
         f"{summary['found_in_store']:,} found in the store",
         *([f"bound by  {summary['stages']['bound_by']}"] if summary["stages"] else []),
         f"features  {summary['features']}",
         f"outputs   {settings.output_dir}",
+        *([f"structure {line}"] if line else []),
     )
 
 

@@ -8,10 +8,13 @@ from pipeline.scoring.settings import ScoreSettings
 
 def score(settings: ScoreSettings) -> None:
     """Score a library and say how much of it is OOD."""
+    from pipeline.conformers.structure import structures_line
     from pipeline.scoring.run import run_scoring
 
     summary = run_scoring(settings)
+    removed = summary["fragments_removed"]
     share = summary["ood"] / max(1, summary["scored"])
+    line = structures_line(summary["structures"])
     say(
         f"encoder     {summary['encoder']} (weights: {summary['weights']})",
         f"rows        {summary['rows_in']:,} in, {summary['scored']:,} scored, "
@@ -21,9 +24,19 @@ def score(settings: ScoreSettings) -> None:
         f"{summary['calibration_molecules']:,} ID validation molecules",
         f"this run    {summary['rows_of_this_run']:,} rows, "
         f"{summary['molecules_per_second']:.1f} a second",
+        *([f"fragments   removed from {removed:,} molecules of this run"] if removed else []),
         f"bound by    {summary['stages']['bound_by']}",
         f"outputs     {settings.output_dir}/scores",
+        *([f"structures  {line}"] if line else []),
+        *_repeated(**summary["repeated_ids"]),
     )
+
+
+def _repeated(ids: int, rows: int, first: list[str]) -> list[str]:
+    if not ids:
+        return []
+    more = ", …" if ids > len(first) else ""
+    return [f"ids         {ids:,} repeat, in {rows:,} rows: {', '.join(first)}{more}"]
 
 
 if __name__ == "__main__":

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
+from pipeline.runtime.cluster import STARTS
 from tests.commands import LIMIT_SECONDS
 
 RAY = Path(sys.executable).with_name("ray")
@@ -43,20 +44,38 @@ def started_head(folder: Path, port: int, *flags: str, **environment: str) -> It
         "RAY_TMPDIR": temporary,  # else other commands find this cluster
         **environment,
     }
+    process = None
+    try:
+        for attempt in range(STARTS):
+            process = _start(folder, port, flags, environment)
+            if process.poll() is None:
+                break
+            assert attempt < STARTS - 1, (folder / "log.txt").read_text()
+        yield environment
+    finally:
+        with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+            for each in psutil.Process(process.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    each.kill()
+        process.kill()
+        process.wait()
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _start(
+    folder: Path, port: int, flags: Sequence[str], environment: dict[str, str]
+) -> subprocess.Popen:
+    """A head that runs; or one that gave up, as Ray does on a busy machine after 30 s."""
     with open(folder / "log.txt", "w") as log:
         process = subprocess.Popen(
             [RAY, "start", "--head", "--block", f"--port={port}", *flags],
             env=environment, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
-    try:
-        deadline = time.monotonic() + LIMIT_SECONDS
-        while "Ray runtime started" not in (folder / "log.txt").read_text():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
-        yield environment
-    finally:
-        for each in [*psutil.Process(process.pid).children(recursive=True), process]:
-            with suppress(psutil.NoSuchProcess):  # it ended meanwhile
-                each.kill()
-        process.wait()
-        shutil.rmtree(temporary, ignore_errors=True)
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while "Ray runtime started" not in (folder / "log.txt").read_text():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            process.wait()
+            break
+        time.sleep(0.1)
+    return process

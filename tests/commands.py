@@ -49,7 +49,7 @@ def wait_for_success(process: subprocess.Popen, folder: Path) -> None:
     code = process.wait(timeout=LIMIT_SECONDS)
     log = (folder / "log.txt").read_text()
     assert code == 0, log
-    assert "Traceback" not in log
+    assert "Traceback" not in log and "UserWarning" not in log
 
 
 def descendants(ancestor: int, words: str) -> list[psutil.Process]:

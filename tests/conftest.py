@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,7 +24,7 @@ from pipeline.encoding import graph, stored_features
 from pipeline.encoding.steps import EncodeBatch
 from pipeline.pretraining import run as pretraining_run
 from pipeline.runtime import ray_train
-from pipeline.runtime.cluster import start_ray
+from pipeline.runtime.cluster import init_ray, start_ray
 from pipeline.training import trainer as training_trainer
 from tests.commands import STARTED
 from tests.reference import random_model
@@ -33,12 +34,38 @@ SAMPLE = Path(__file__).parent.parent / "data" / "hiv_scaffold_sample.json.gz"
 SMALL = UniMolConfig(layers=2, width=64, ffn_width=128, heads=8, gaussians=16)
 
 
+# Rooms whose tests take longest; two processes that begin with these end together.
+LONG = ("cluster", "training", "encoding", "scoring", "comparison", "unimol", "finetuning")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest rooms first; the order within a room stays."""
+    place = {room: number for number, room in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.parent.name, len(LONG)))
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config, log):
+    """A room's tests share what they start, and clusters their ports: they stay in one process."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Rooms(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid.split("::")[0].rsplit("/", 1)[0]
+
+    return Rooms(config, log)
+
+
 @pytest.fixture(scope="session")
 def ray_session():
     """One local Ray for all tests; RAY_ADDRESS lets subprocesses join it."""
     os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # as start_ray does
-    ray.init(
-        "local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error"
+    init_ray(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
     )
     start_ray()
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
@@ -88,12 +115,9 @@ def in_process():
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module")
-def encoder_in_process():
-    """The encoder works in this process, which saves the seconds that an actor's imports take.
-
-    For tests of what encoding leads to; tests of the flow itself do without.
-    """
+@contextmanager
+def encoder_here():
+    """The encoder works in this process, which saves the seconds that an actor's imports take."""
 
     def encoded_here(pending, plan, pool, run):
         pool = graph.fitted_to(pending, plan, pool)
@@ -107,6 +131,13 @@ def encoder_in_process():
         patch.setattr(stored_features, "encoding_graph", encoded_here)
         yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def encoder_in_process():
+    """As `encoder_here`: for tests of what encoding leads to; those of the flow do without."""
+    with encoder_here():
+        yield
 
 
 @pytest.fixture(autouse=True)

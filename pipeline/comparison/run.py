@@ -19,6 +19,7 @@ from pipeline.comparison.summary_text import summary_text
 from pipeline.encoding.plan import EncodingPlan, check_inputs, open_run
 from pipeline.encoding.stored_features import encode, encode_molecules
 from pipeline.encoding.tables import Tables
+from pipeline.evaluation.audit import RIVALS
 from pipeline.molecules.rejected import write_rejected
 from pipeline.molecules.roles import assign_roles
 from pipeline.molecules.sources import Molecules
@@ -57,11 +58,11 @@ def run_comparison(settings: CompareSettings) -> dict[str, Any]:
     if not settings.seeds or len(set(settings.seeds)) != len(settings.seeds):
         raise InputError(f"--seeds {settings.seeds}: give at least one seed, and none twice")
     started = time.monotonic()
-    check_inputs(settings)
+    notes = check_inputs(settings)
     common = _train_settings(settings)
     check_finetuning_flags(common)
     finetuning = prepare_finetuning(common)
-    plan, source = open_run(common)
+    plan, source = open_run(common, notes)
     encoding, molecules = _encode_once(plan, source, finetuning)
     runs = _runs(replace(plan.settings, weights=plan.weights), settings.seeds)
     parallel = settings.parallel_runs or _room_for_runs(plan)
@@ -80,6 +81,7 @@ def run_comparison(settings: CompareSettings) -> dict[str, Any]:
             str(seed): {"mean": float(c.mean()), "least": float(c.min())}
             for seed, c in cosines.items()
         },
+        "rivals": _rivals(done),
         "shared_encoding": encoding,
         "parallel_runs": parallel,
     }
@@ -117,6 +119,18 @@ def _finished(runs: Runs, folder: str, failed: Failures) -> list[Run]:
     if not done:
         raise InputError(f"no run finished; the first failed so: {next(iter(failed.values()))}")
     return done
+
+
+def _rivals(done: list[Run]) -> dict[str, dict[str, Any]]:
+    """The AUROC of what needs no training: the same in all runs, since their molecules are.
+
+    Empty if an earlier version made the runs.
+    """
+    audit = next((run.results["audit"] for run in done if "audit" in run.results), {})
+    return {
+        rival: {key: value for key, value in audit[rival].items() if not key.startswith("lead")}
+        for rival in RIVALS if rival in audit
+    }  # fmt: skip
 
 
 def _train_settings(settings: CompareSettings) -> TrainSettings:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.comparison.run_folders import ARMS
 from pipeline.comparison.statistics import BETTER
+from pipeline.evaluation.audit import rival_lines, warning_of
 from pipeline.evaluation.metrics import METRICS
 from pipeline.runtime.text import aligned
 
@@ -61,6 +62,7 @@ def summary_text(summary: dict[str, Any]) -> str:
     if improvement is not None and improvement["auroc"]["seeds"] != summary["seeds"]:
         both = ", ".join(map(str, improvement["auroc"]["seeds"]))
         lines += [f"finetuned − frozen is over the seeds that both arms finished: {both}."]
+    lines += _rivals(summary.get("rivals"), arms)
     if costs:
         lines += ["", *aligned(["Mean over runs (highest)", *ARMS], costs)]
     shared = summary.get("shared_encoding")
@@ -78,6 +80,20 @@ def summary_text(summary: dict[str, Any]) -> str:
         lines += ["", "Failed runs:"]
         lines += [f"  {f['arm']}, seed {f['seed']}: {f['reason']}" for f in summary["failed"]]
     return "\n".join([*lines, "", _conclusion(improvement), ""])
+
+
+def _rivals(made: dict[str, Any] | None, arms: Mapping[str, Any]) -> list[str]:
+    """What needs no training, and which arms do not stand above it."""
+    if not made:
+        return []
+    means = {arm: arms[arm]["metrics"]["auroc"]["mean"] for arm in ARMS}
+    warnings = [
+        warning_of(made, mean, f"the {arm} encoder")
+        for arm, mean in means.items()
+        if mean is not None
+    ]
+    lines = ["", "AUROC on these molecules of what needs no training:", *rival_lines(made)]
+    return lines + [f"Warning: {warning}." for warning in warnings if warning]
 
 
 def _difference(found: Mapping[str, Any], sign: str) -> str:

@@ -3,5 +3,5 @@
 In: a SMILES. Out: a `Conformer` (atoms, coordinates in Å), or the reason why there is none.
 
 Read first: `rdkit_embedder` (the recipe); `child_process` runs it where it may be killed,
-`nvmolkit_embedder` on a GPU.
+`nvmolkit_embedder` on a GPU. `structure` tells what is less than a 3D structure.
 """

@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 import numpy as np
+from rdkit import RDLogger
 
 from pipeline.conformers.conformer import METHODS, Conformer
 from pipeline.conformers.rdkit_embedder import embed
@@ -160,6 +161,7 @@ def serve(limit_gb: float) -> None:
     os.nice(10)  # where cores are shared, an encoder with a full batch goes first
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever RDKit prints must not mix with the answers
+    RDLogger.DisableLog("rdApp.*")  # the reason for each rejected molecule is kept with it
     embed("CC")  # or it ends here: no memory for any molecule
     print("ready", file=answers, flush=True)
     for line in sys.stdin:

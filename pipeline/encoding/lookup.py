@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.encoding.given_structures import are_given
 from pipeline.encoding.plan import EncodingPlan
 from pipeline.encoding.tables import REJECTIONS, TO_EMBED, Tables
+from pipeline.runtime.errors import InputError
 from pipeline.store.keyed_table import KeyedTable
 
 
@@ -76,11 +78,29 @@ def known(wanted: pa.Table, plan: EncodingPlan) -> pa.Table:
 
 
 def pending_of(todo: pa.Table, plan: EncodingPlan) -> Pending:
-    """Molecules to encode: those to embed first, and those whose conformer is in the store."""
+    """Molecules to encode: those to embed first, and those whose conformer is in the store.
+
+    Raises
+    ------
+    InputError
+        If the store lacks structures that can only come from the molecules' own file.
+    """
     conformers = plan.tables.conformers
-    if conformers is None or plan.settings.force_recompute_cache:
+    if conformers is None:
+        return Pending(todo, todo.slice(0, 0))
+    given = are_given(todo)
+    if plan.settings.force_recompute_cache and not given.any():
         return Pending(todo, todo.slice(0, 0))
     index = conformers.index()
     have = index.find(keys_of(todo)) >= 0
+    lost = given & ~have
+    if lost.any():
+        raise InputError(
+            f"{plan.settings.cache_root} lacks the structures of {lost.sum():,} molecules that "
+            "came with coordinates (--structures file), the first "
+            f"{todo['smiles'].filter(pa.array(lost))[0].as_py()}; encode their file again with it"
+        )
+    if plan.settings.force_recompute_cache:
+        have = given
     places = conformers.places(todo["key"].filter(pa.array(have)).to_pylist(), index)
     return Pending(todo.filter(pa.array(~have)), places)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
@@ -90,10 +91,14 @@ class EncodingPlan(Generic[E]):
         return replace(self, settings=settings, tables=Tables.of(settings))
 
 
-def open_run(settings: S) -> tuple[EncodingPlan[S], Molecules]:
+def open_run(settings: S, notes: Sequence[str] = ()) -> tuple[EncodingPlan[S], Molecules]:
     """The door of a run: what its settings mean here, and the molecules of its data file.
 
     Call `check_inputs` before; what it tells, and faults of columns, are told without Ray.
+
+    Parameters
+    ----------
+    notes : of `check_inputs`, for the run's summary.
 
     Raises
     ------
@@ -102,19 +107,33 @@ def open_run(settings: S) -> tuple[EncodingPlan[S], Molecules]:
     """
     rows = read_rows(settings)
     plan = plan_encoding(settings)
-    return plan, parse_rows(rows, settings)
+    return plan, replace(parse_rows(rows, settings), notes=notes)
 
 
-def check_inputs(settings: EncodedSourceSettings) -> None:
+def check_structures(structures: str, tables: Tables) -> None:
+    """InputError if --structures file is asked of an encoder that takes no structures."""
+    if structures == "file" and tables.conformers is None:
+        raise InputError(
+            f"--structures file: {tables.identity['encoder']} takes no 3D structures; leave it out"
+        )
+
+
+def check_inputs(settings: EncodedSourceSettings) -> list[str]:
     """Tell a missing file, bad weights or a folder that cannot be before any work is done.
+
+    Returns
+    -------
+    list
+        What reading the data file has to guess, in words.
 
     Raises
     ------
     InputError
         That names the flag to mend.
     """
-    check_files(settings)
-    Tables.of(settings)
+    notes = check_files(settings)
+    check_structures(settings.structures, Tables.of(settings))
+    return notes
 
 
 def plan_encoding(settings: E) -> EncodingPlan[E]:

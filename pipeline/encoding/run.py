@@ -20,10 +20,10 @@ def run_encoding(settings: EncodeSettings) -> dict[str, Any]:
     -------
     dict
         The content of run_summary.json. In the output folder lie also molecules.parquet (each
-        id with its key in the store) and rejected.parquet.
+        id with its key in the store and its structure) and rejected.parquet.
     """
-    check_inputs(settings)
-    plan, source = open_run(settings)
+    notes = check_inputs(settings)
+    plan, source = open_run(settings, notes)
     encoded = encode_molecules(source.molecules, source, plan)
     if encoded.molecules.num_rows + encoded.rejected.num_rows != source.rows:
         raise RuntimeError(
@@ -48,12 +48,15 @@ def write_summary(source: Molecules, encoded: Encoded, dataset: str, folder: str
     summary = {
         **result.label,
         "dataset": dataset,
+        "reading": list(source.notes),
         "rows_in": source.rows,
+        "fragments_removed": source.fragments_removed,
         "molecules_out": encoded.molecules.num_rows,
         "rejected": encoded.rejected.num_rows,
         "rejected_by_stage": dict(Counter(encoded.rejected["stage"].to_pylist())),
         "not_sampled": source.rows - encoded.molecules.num_rows - encoded.rejected.num_rows,
         "roles": roles,
+        "structures": encoded.structures,
         "found_in_store": result.known,
         "encoded": result.encoded,
         "encoding_time_seconds": result.seconds,

@@ -16,6 +16,7 @@ from pipeline.conformers.conformer import NVMOLKIT, Conformer
 from pipeline.conformers.settings import ConformerSettings
 from pipeline.encoders import Encoder, load_encoder
 from pipeline.encoding.plan import EncoderPool, EncodingPlan
+from pipeline.encoding.structures import rows_of, structure_of_row
 from pipeline.encoding.tables import CONFORMERS, OUTCOMES, REJECTIONS, TO_EMBED, TO_ENCODE, Tables
 from pipeline.runtime import dashboard_metrics, telemetry
 from pipeline.runtime.errors import RowRejected
@@ -35,6 +36,7 @@ def make_conformers(batch: pa.Table, plan: EncodingPlan, run: str) -> pa.Table:
             row |= {"stage": "conformers", "reason": str(made)}
         else:
             row |= {"atoms": made.atoms, "coords": made.coords.ravel(), "kind": made.kind}
+            row["structure"] = structure_of_row(row, tables)
     table = pa.Table.from_pylist(rows, schema=TO_ENCODE)
     made = table["reason"].is_null()
     dashboard_metrics.count("conformers", pc.sum(made).as_py() or 0)
@@ -87,20 +89,10 @@ def read_conformers(places: pa.Table, tables: Tables) -> pa.Table:
         return TO_ENCODE.empty_table()
     found = tables.conformers.read_places(places)
     nothing = pa.nulls(found.num_rows, pa.string())
+    structures = [structure_of_row(row, tables) for row in rows_of(found)]
+    found = found.append_column("structure", pa.array(structures, pa.string()))
     columns = [found[n] if n in found.column_names else nothing for n in TO_ENCODE.names]
     return pa.table(columns, schema=TO_ENCODE)
-
-
-def _rows(batch: pa.Table) -> list[dict[str, Any]]:
-    """One dict a row; lists (`atoms`, `coords`) as slices of one array, not as Python lists."""
-    lists = [name for name in batch.column_names if pa.types.is_list(batch.schema.field(name).type)]
-    rows = batch.drop_columns(lists).to_pylist()
-    for name in lists:
-        column = batch[name].combine_chunks()
-        values, ends = column.values.to_numpy(), column.offsets.to_numpy()
-        for row, start, end in zip(rows, ends, ends[1:]):
-            row[name] = values[start:end]
-    return rows
 
 
 def pooled_encoder(plan: EncodingPlan, pool: EncoderPool) -> Encoder:
@@ -142,7 +134,7 @@ class EncodeBatch:
     def encode(self, batch: pa.Table) -> tuple[pa.Table, pa.Table]:
         """The outcomes of a batch (OUTCOMES), and the features that it has now."""
         started = time.perf_counter()
-        rows = _rows(batch)
+        rows = rows_of(batch)
         ready, prepared = [], []
         fresh = [row.get("reason") is None for row in rows]
         for row in rows:
@@ -153,7 +145,7 @@ class EncodeBatch:
                 ready.append(row)
             except RowRejected as rejection:
                 row |= {"stage": "encode", "reason": str(rejection)}
-        finite, features = self._encode([row["key"] for row in ready], prepared)
+        finite, features = self._encode(ready, prepared)
         for row, fine in zip(ready, finite):
             if not fine:
                 row |= {"stage": "encode", "reason": "the encoder's features are not finite"}
@@ -197,21 +189,27 @@ class EncodeBatch:
         means = {name: value / max(1, rows) for name, value in sums.items()}
         return {**peaks, **means, "encoder_node": telemetry.node()}
 
-    def _encode(self, keys: list[str], prepared: list[Any]) -> tuple[np.ndarray, pa.Table]:
+    def _encode(
+        self, rows: list[dict[str, Any]], prepared: list[Any]
+    ) -> tuple[np.ndarray, pa.Table]:
         """Encode and keep what is finite; whether each is, and the features that are."""
+        trunk = None
         if self.tables.trunk is None:
             features = self.encoder.encode_prepared(prepared)
-            finite = np.isfinite(features).all(axis=1)
         else:
-            from pipeline.encoding.trunk_table import trunk_table
-
             spec = self.tables.trunk.settings["trunk"]
             features, trunk = self.encoder.encode_with_trunk(prepared, **spec)
-            finite = np.isfinite(features).all(axis=1)
-            kept = np.flatnonzero(finite)
-            rows = trunk_table([keys[i] for i in kept], [trunk[i] for i in kept])
-            self.tables.trunk.write(rows, self.run)
-        made = features_table([key for key, fine in zip(keys, finite) if fine], features[finite])
+        finite = np.isfinite(features).all(axis=1)
+        kept = np.flatnonzero(finite)
+        keys = [rows[i]["key"] for i in kept]
+        if trunk is not None:
+            from pipeline.encoding.trunk_table import trunk_table
+
+            self.tables.trunk.write(trunk_table(keys, [trunk[i] for i in kept]), self.run)
+        structures = None
+        if self.tables.conformers is not None:
+            structures = [rows[i]["structure"] for i in kept]
+        made = features_table(keys, features[finite], structures)
         new = made
         if self.have is not None:
             new = made.filter(pa.array(self.have.find(made["key"].to_pylist()) < 0))

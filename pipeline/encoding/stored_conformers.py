@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 import ray.data
 
+from pipeline.encoding.given_structures import keep_given
 from pipeline.encoding.graph import blocks, with_conformers
-from pipeline.encoding.lookup import keys_of, refused, unique, without
+from pipeline.encoding.lookup import keys_of, pending_of, refused, unique, without
 from pipeline.encoding.plan import EncodingPlan, encoder_pool
 from pipeline.encoding.tables import REJECTIONS
 from pipeline.runtime import telemetry
@@ -53,13 +54,13 @@ def embed(molecules: pa.Table, plan: EncodingPlan) -> EmbedResult:
     tables = plan.tables
     for table in (tables.conformers, tables.conformer_rejections):
         table.create()
+    run = new_run_stamp()
+    unusable = keep_given(molecules, tables, run)
     wanted = unique(molecules)
-    todo = wanted
-    if not plan.settings.force_recompute_cache:
-        known = tables.conformers.index().find(keys_of(wanted)) >= 0
-        todo = wanted.filter(pa.array(~known))
-    rejected = [refused(todo, plan)]
-    todo = without(todo, rejected[0])
+    todo = pending_of(without(wanted, unusable), plan).unmade
+    before = pa.concat_tables([unusable, refused(todo, plan)])
+    todo = without(todo, before)
+    rejected = [before]
     log.info(
         "conformers: %s molecules, %s in the store, %s to make",
         f"{wanted.num_rows:,}", f"{wanted.num_rows - todo.num_rows:,}", f"{todo.num_rows:,}",
@@ -67,7 +68,7 @@ def embed(molecules: pa.Table, plan: EncodingPlan) -> EmbedResult:
     progress = telemetry.Progress("conformers", todo.num_rows)
     if todo.num_rows:
         rows = ray.data.from_arrow(blocks(todo))
-        step = {"plan": plan, "run": new_run_stamp()}
+        step = {"plan": plan, "run": run}
         graph = with_conformers(rows, step, encoder_pool(plan.settings, plan.device))
         reasons = graph.select_columns(REJECTIONS.names)
         for batch in reasons.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -85,6 +86,6 @@ def embed(molecules: pa.Table, plan: EncodingPlan) -> EmbedResult:
         conformers=tables.conformers,
         keys=kept["key"].to_pylist(),
         rejected=rejections,
-        made=todo.num_rows - rejections.num_rows + rejected[0].num_rows,
+        made=todo.num_rows - rejections.num_rows + before.num_rows,
         seconds=progress.seconds if todo.num_rows else 0.0,
     )

@@ -10,6 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.conformers.structure import structure_counts, structures_line
+from pipeline.encoding.costs import Costs, keep_costs
+from pipeline.encoding.given_structures import keep_given
 from pipeline.encoding.graph import encoding_graph
 from pipeline.encoding.lookup import (
     keys_of,
@@ -22,8 +25,10 @@ from pipeline.encoding.lookup import (
 )
 from pipeline.encoding.plan import EncoderPool, EncodingPlan
 from pipeline.encoding.stage_times import Stages, nodes_of, shares_of
+from pipeline.encoding.structures import COLUMN, structures
 from pipeline.encoding.tables import OUTCOMES, REJECTIONS
 from pipeline.encoding.tuning import tuned_pool
+from pipeline.molecules.raw_rows import STRUCTURES
 from pipeline.molecules.rejected import with_ids
 from pipeline.molecules.sources import Molecules
 from pipeline.runtime import dashboard_metrics, telemetry
@@ -48,6 +53,7 @@ class EncodeResult:
     identity : what decides the features; its `weights` is the label for reports.
     trunk : the table of activations, if they were asked for.
     conformers : the table of the conformers, if the encoder needs any.
+    costs : of a molecule that this run made from the start, if there was one.
     """
 
     features: KeyedTable
@@ -62,6 +68,7 @@ class EncodeResult:
     identity: dict[str, Any]
     trunk: KeyedTable | None = None
     conformers: KeyedTable | None = None
+    costs: Costs | None = None
 
     @property
     def label(self) -> dict[str, str]:
@@ -74,7 +81,8 @@ def encode(molecules: pa.Table, plan: EncodingPlan) -> EncodeResult:
 
     Parameters
     ----------
-    molecules : `key` and canonical `smiles`; a key may repeat.
+    molecules : `key` and canonical `smiles`; a key may repeat. If their file gave structures,
+        `raw_rows.STRUCTURES`.
     plan : the encoder, the store, and whether to compute anew.
 
     Raises
@@ -85,9 +93,12 @@ def encode(molecules: pa.Table, plan: EncodingPlan) -> EncodeResult:
     tables, name = plan.tables, plan.settings.foundation_model
     for table in tables:
         table.create()
+    run = new_run_stamp()
+    unusable = keep_given(molecules, tables, run)
     wanted = unique(molecules)
     found = known(wanted, plan)
-    rejected_before = refused(without(wanted, found), plan)
+    rejected_before = refused(without(without(wanted, found), unusable), plan)
+    rejected_before = pa.concat_tables([unusable, rejected_before])
     todo = without(without(wanted, found), rejected_before)
     log.info(
         "%s features (weights: %s): %s molecules, %s in the store, %s to encode",
@@ -99,7 +110,7 @@ def encode(molecules: pa.Table, plan: EncodingPlan) -> EncodeResult:
     outcomes = [OUTCOMES.empty_table()]
     if todo.num_rows:
         pool = tuned_pool(plan)
-        graph = encoding_graph(pending_of(todo, plan), plan, pool, new_run_stamp())
+        graph = encoding_graph(pending_of(todo, plan), plan, pool, run)
         for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
             outcomes.append(batch)
             progress.advance(batch.num_rows)
@@ -112,6 +123,9 @@ def encode(molecules: pa.Table, plan: EncodingPlan) -> EncodeResult:
     if todo.num_rows:
         stages = stages_of(pool, progress.seconds, **shares_of(outcome), nodes=nodes_of(outcome))
         log.info("%s", stages.hint)
+    given = "coords" in molecules.column_names
+    costs = Costs.of(outcome, tables, given)
+    keep_costs(costs, plan, given)
     return EncodeResult(
         features=tables.features,
         rejected=rejected,
@@ -125,6 +139,7 @@ def encode(molecules: pa.Table, plan: EncodingPlan) -> EncodeResult:
         identity=tables.identity,
         trunk=tables.trunk,
         conformers=tables.conformers,
+        costs=costs,
     )
 
 
@@ -155,7 +170,8 @@ class Encoded:
 
     Attributes
     ----------
-    molecules : rows with features: `id`, `key`, `smiles`, ..., and `role` if roles were asked.
+    molecules : rows with features: `id`, `key`, `smiles`, ..., `role` if roles were asked, and
+        `structure`, null for an encoder without conformers.
     rejected : `id`, `smiles`, `stage`, `reason`.
     result : what encoding did.
     """
@@ -164,10 +180,23 @@ class Encoded:
     rejected: pa.Table
     result: EncodeResult
 
+    @property
+    def structures(self) -> dict[str, int]:
+        """Molecules by structure; empty for an encoder without conformers."""
+        if self.result.conformers is None:
+            return {}
+        return structure_counts(self.molecules[COLUMN].to_pylist())
+
 
 def encode_molecules(molecules: pa.Table, source: Molecules, plan: EncodingPlan) -> Encoded:
     """Encode molecules of a source and tell those with features from the rejected rows."""
     result = encode(molecules, plan)
     refused = pc.is_in(molecules["key"], result.rejected["key"].combine_chunks())
     rejected = pa.concat_tables([source.rejected, with_ids(result.rejected, molecules)])
-    return Encoded(molecules.filter(pc.invert(refused)), rejected, result)
+    given = [name for name in STRUCTURES.names if name in molecules.column_names]
+    kept = molecules.filter(pc.invert(refused)).drop_columns(given)
+    kept = kept.append_column(COLUMN, structures(kept["key"], plan.tables))
+    encoded = Encoded(kept, rejected, result)
+    if line := structures_line(encoded.structures):
+        log.info("structures: %s", line)
+    return encoded

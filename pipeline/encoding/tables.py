@@ -24,12 +24,13 @@ CONFORMERS = pa.schema(
         ("kind", _TEXT),
     ]
 )
-# A row on its way to the encoder: a conformer (or a SMILES alone), or a rejection; and the core
-# seconds that its conformer took, on which node.
+# A row on its way to the encoder: a conformer (or a SMILES alone) and what kind of structure that
+# is to the encoder, or a rejection; and the core seconds that its conformer took, on which node.
 TO_ENCODE = pa.schema(
     [
         *REJECTIONS,
         *(field for field in CONFORMERS if field.name != "key"),
+        ("structure", _TEXT),
         ("conformer_seconds", pa.float64()),
         ("conformer_node", _TEXT),
     ]

@@ -11,13 +11,12 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import fsspec
 import numpy as np
 import ray
 
-from pipeline.encoders.unimol.batching import Budget
-from pipeline.encoders.unimol.encoder import UniMolEncoder
 from pipeline.encoding.plan import EncoderPool, EncodingPlan, check_inputs, encoder_pool, open_run
 from pipeline.encoding.settings import TuneSettings
 from pipeline.encoding.steps import pooled_encoder
@@ -28,6 +27,10 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import write_atomically
 from pipeline.store.keyed_table import KeyedTable
 
+if TYPE_CHECKING:
+    from pipeline.encoders.unimol.batching import Budget
+    from pipeline.encoders.unimol.encoder import UniMolEncoder
+
 log = logging.getLogger(__name__)
 
 # Padded tokens of a batch, and molecules that the batches are cut from, smallest first.
@@ -36,6 +39,7 @@ WINDOWS = {"cpu": (64, 128, 256), "cuda": (1024, 4096, 16384)}
 PAIRS_PER_TOKEN = 64  # room for batches of molecules up to this long
 CLOSE_TO_BEST = 0.98  # among sizes this near to the best rate, the smallest is taken
 FILE = "_best.json"
+TUNED = "unimol"  # the encoder that batches by size
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class Trial:
 
 def budget_of(tokens: int, molecules: int) -> Budget:
     """The budget that a size stands for."""
+    from pipeline.encoders.unimol.batching import Budget  # imports torch
+
     return Budget(molecules, tokens, PAIRS_PER_TOKEN * tokens, tokens // 2)
 
 
@@ -79,9 +85,9 @@ def tune(settings: TuneSettings) -> tuple[list[Trial], Trial]:
         cluster's GPUs are of several kinds, or not even the smallest size fits the memory.
     """
     check_inputs(settings)
-    if settings.foundation_model != UniMolEncoder.name:
+    if settings.foundation_model != TUNED:
         raise InputError(
-            f"--foundation_model {settings.foundation_model}: only {UniMolEncoder.name} batches "
+            f"--foundation_model {settings.foundation_model}: only {TUNED} batches "
             "by size; there is nothing to tune"
         )
     plan, source = open_run(settings)

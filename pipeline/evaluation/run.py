@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -14,6 +15,7 @@ import torch
 from pipeline.detectors.energy_head import energies_of
 from pipeline.encoding.plan import check_inputs, open_run
 from pipeline.encoding.stored_features import encode_molecules
+from pipeline.evaluation.audit import audit
 from pipeline.evaluation.metrics import evaluate
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.molecules.rejected import write_rejected
@@ -30,7 +32,7 @@ from pipeline.training.settings import TrainSettings
 log = logging.getLogger(__name__)
 
 # Settings of an evaluation that, if given, replace the training run's.
-_OVERRIDES = ("smiles_column", "id_column", "split_column", "test_size")
+_OVERRIDES = ("smiles_column", "id_column", "split_column", "fragments", "test_size")
 
 
 def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
@@ -69,17 +71,18 @@ def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
     )
     seconds = time.perf_counter() - started
     is_ood = pc.equal(encoded.molecules["role"], "ood_test").to_numpy(zero_copy_only=False)
-    label = encoded.result.label
+    label, bootstrap = encoded.result.label, settings.bootstrap_samples
     results = {
         **label,
         "dataset": data.dataset or data.data_file,
         "checkpoint": settings.checkpoint,
         **evaluate(
-            energies[~is_ood], energies[is_ood],
-            bootstrap_samples=settings.bootstrap_samples, seed=settings.seed,
+            energies[~is_ood], energies[is_ood], bootstrap_samples=bootstrap, seed=settings.seed
         ),
+        "audit": _audit(checkpoint, encoded.molecules, is_ood, energies, settings),
         "test_molecules_seen_in_training": overlap,
         "rejected": encoded.rejected.num_rows,
+        "structures": encoded.structures,
         "encoding_time_seconds": encoded.result.seconds,
         "encoding_molecules_per_second": encoded.result.rate,
         "peak_gpu_memory_encoding_gb": encoded.result.peak_gpu_memory_gb,
@@ -93,6 +96,7 @@ def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
         "is_ood": is_ood.astype(int),
         "energy": energies,
         "domain": molecules["domain"],
+        "structure": molecules["structure"],
     }
     content = records_csv(pa.table(predictions).to_pylist(), label)
     write_atomically(f"{settings.output_dir}/detailed_predictions.csv", content)
@@ -113,10 +117,27 @@ def _test_settings(checkpoint: Checkpoint, settings: EvaluateSettings) -> TrainS
     return replace(data, allow_overlap=settings.allow_overlap or data.allow_overlap)
 
 
+def _audit(
+    checkpoint: Checkpoint,
+    tests: pa.Table,
+    is_ood: np.ndarray,
+    energies: np.ndarray,
+    settings: EvaluateSettings,
+) -> dict[str, Any]:
+    made = audit(
+        checkpoint.molecules, tests["smiles"].to_pylist(), is_ood, energies,
+        bootstrap_samples=settings.bootstrap_samples, seed=settings.seed,
+    )  # fmt: skip
+    if made.get("warning"):
+        log.warning("%s", made["warning"])
+    return made
+
+
 def _check_unseen(
     tests: pa.Table, checkpoint: Checkpoint, settings: EvaluateSettings, source: str
 ) -> int:
-    seen = tests.filter(pc.is_in(tests["key"], checkpoint.molecules["key"].combine_chunks()))
+    by = "smiles" if "smiles" in checkpoint.molecules.column_names else "key"
+    seen = tests.filter(pc.is_in(tests[by], checkpoint.molecules[by].combine_chunks()))
     if seen.num_rows == 0:
         return 0
     shown = ", ".join(seen["smiles"].slice(0, 3).to_pylist())

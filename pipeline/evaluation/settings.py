@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.runtime.settings import bounded
 from pipeline.training.settings import CheckpointSettings
@@ -21,6 +22,8 @@ class EvaluateSettings(CheckpointSettings):
     """Id column of --test_data_file; default: the training run's."""
     split_column: str | None = None
     """Split column of --test_data_file; default: the training run's."""
+    fragments: Literal["keep", "largest"] | None = None
+    """Of a salt or mixture: keep all fragments, or only the largest; default: as in training."""
     test_size: int | None = bounded(None, least=1)
     """ID, and as many OOD, test molecules at most; default: the training run's sampling."""
     eval_batch_size: int = bounded(2048, least=1)

@@ -4,5 +4,5 @@ In: a data file or folder. Out: a table of molecules (`id`, `key`, canonical `sm
 table of rejected rows; for training, each molecule's role.
 
 Read first: `sources` (the way from file to molecule), then `formats`, `identity`, `roles`.
-`run` is what jobs.split calls.
+`reading` knows the formats of files, `splitting` is what jobs.split calls.
 """

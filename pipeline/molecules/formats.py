@@ -1,78 +1,64 @@
-"""Reading data files piece by piece as written: DrugOOD JSON, CSV, Parquet and SMILES files."""
+"""Reading data files piece by piece as written, whatever their format."""
 
 from __future__ import annotations
 
-import json
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import PurePosixPath
-from typing import IO, Any
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
 
 import fsspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
 
-from pipeline.molecules.raw_rows import (
-    RAW,
-    DataFile,
-    from_table,
-    raw_rows,
-    require_columns,
-    wanted_columns,
+from pipeline.molecules.columns import (
+    chosen_columns,
+    smiles_of_header,
+    smiles_place,
 )
-from pipeline.molecules.settings import LibrarySettings, SourceSettings
+from pipeline.molecules.folders import (
+    JSON_LINES,
+    SDFS,
+    SMILES_FILES,
+    DataFile,
+    data_files,
+    files_and_skipped,
+)
+from pipeline.molecules.raw_rows import raw_piece
+from pipeline.molecules.reading.content import PIECE_ROWS, STRUCTURE_COLUMNS, Content
+from pipeline.molecules.reading.records import PLACE
+from pipeline.molecules.reading.text import told
+from pipeline.molecules.settings import LibrarySettings
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.files import absolute
+from pipeline.runtime.text import some
 
-SPLITS = ("train", "iid_val", "iid_test", "ood_val", "ood_test")
-CSV_BLOCK_BYTES = 1 << 24  # read at once; no line may be longer
-PIECE_ROWS = 65_536
+log = logging.getLogger(__name__)
 
-
-def data_files(name: str) -> list[DataFile]:
-    """The file that --data_file names, or the data files of that folder in order of name.
-
-    Raises
-    ------
-    InputError
-        If nothing is there, or its format is unknown.
-    """
-    fs, path = _open_filesystem(name)
-    known = _format_of(name)
-    if not fs.isdir(path):
-        if known is None:
-            raise InputError(
-                f"{name}: unknown format; a data file ends in {', '.join(FORMATS)} (or one of "
-                "these with .gz), or is a folder of such files"
-            )
-        return [DataFile(absolute(name), known, _stem(path))]
-    files = sorted(
-        entry["name"] for entry in fs.ls(path, detail=True)
-        if entry["type"] == "file" and _format_of(entry["name"])
-        and not PurePosixPath(entry["name"]).name.startswith(".")
-    )  # fmt: skip
-    if not files:
-        raise InputError(f"{name}: no file in this folder ends in {', '.join(FORMATS)}")
-    folder = PurePosixPath(path).name
-    return [
-        DataFile(fs.unstrip_protocol(f), _format_of(f), f"{folder}/{PurePosixPath(f).name}")
-        for f in files
-    ]
+HEADS = 100  # files of a folder whose heads are looked at before any work is done
+SHOWN = 3  # ids in a message
 
 
-def check_files(settings: SourceSettings) -> None:
-    """Tell a missing data file, or a folder that cannot be written to, before any work is done.
+def check_files(settings: LibrarySettings) -> list[str]:
+    """Look at the data files' heads, and tell what is wrong or guessed before any work is done.
+
+    Also tells a folder that cannot be written to.
+
+    Returns
+    -------
+    list
+        What was guessed, in words.
 
     Raises
     ------
     InputError
-        That names the flag to mend.
+        That names the file, and the flag to mend.
     """
-    data_files(settings.data_file)
+    if settings.structures == "file" and settings.fragments == "largest":
+        raise InputError("--structures file has coordinates of all fragments: --fragments keep")
+    notes = notes_of(settings)
+    for note in notes:
+        log.warning("%s: %s", settings.data_file, note)
     for flag in ("cache_root", "output_dir"):
         folder = getattr(settings, flag, None)
         if folder is None:
@@ -82,6 +68,44 @@ def check_files(settings: SourceSettings) -> None:
             fs.makedirs(path, exist_ok=True)
         except Exception as error:  # each filesystem has errors of its own
             raise InputError(f"--{flag} {folder}: cannot be written to: {error}") from None
+    return notes
+
+
+def notes_of(settings: LibrarySettings) -> list[str]:
+    """What reading the data files has to guess, in words, from their heads."""
+    files, skipped = files_and_skipped(settings.data_file)
+    counts: Counter[str] = Counter()
+    for file in files[:HEADS]:
+        content, chosen, notes = opened(file, settings)
+        with told(file.uri):
+            for piece in islice(content.pieces(_wanted(chosen, settings)), 1):
+                raw_piece(piece, chosen, file.uri)
+        counts.update(notes)
+    several = len(files) > 1
+    notes = [f"{note} ({count} files)" if several else note for note, count in counts.items()]
+    if skipped:
+        notes.append(f"skipped {len(skipped):,} files of no known format: {some(skipped)}")
+    if len(files) > HEADS:
+        notes.append(f"only the first {HEADS} of {len(files):,} files were looked at beforehand")
+    return notes
+
+
+def opened(
+    file: DataFile, settings: LibrarySettings
+) -> tuple[Content, dict[str, str], list[str]]:  # fmt: skip
+    """A file's content, the column that each of RAW's is read from, and what was guessed.
+
+    Raises
+    ------
+    InputError
+        If it is unreadable, or lacks a column.
+    """
+    with told(file.uri):
+        content = _content(file, settings)
+        chosen, notes = chosen_columns(settings, content, file.uri)
+        if settings.structures == "file" and not content.has_structures:
+            raise InputError(f"{file.uri}: --structures file needs an SDF; this is {content.kind}")
+    return content, chosen, [*content.notes, *notes]
 
 
 def read_rows(settings: LibrarySettings) -> pa.Table:
@@ -91,206 +115,168 @@ def read_rows(settings: LibrarySettings) -> pa.Table:
     ------
     InputError
         If the file is missing, empty, unreadable, of an unknown format, or lacks a column; if ids
-        repeat, or a split has an unknown name.
+        of a column that was named repeat or are empty, or a split has an unknown name.
     """
     files = data_files(settings.data_file)
-    pieces = [piece for file in files for piece in stream_rows(file, settings, PIECE_ROWS)]
-    rows = pa.concat_tables([RAW.empty_table(), *pieces])
-    if rows.num_rows == 0:
+    named = settings.id_column is not None
+    pieces = [
+        piece
+        for file in files
+        for piece in stream_rows(file, settings, PIECE_ROWS, made_ids=not named)
+    ]
+    if not pieces:
         raise InputError(f"{settings.data_file}: the file has no rows")
-    _check_ids(rows, settings)
-    return rows
+    rows = pa.concat_tables(pieces)
+    if named:
+        _check_ids(rows, settings)
+    return rows if named else _with_unique_ids(rows, settings)
 
 
-def stream_rows(file: DataFile, settings: LibrarySettings, most: int) -> Iterator[pa.Table]:
+def stream_rows(
+    file: DataFile, settings: LibrarySettings, most: int, made_ids: bool = True
+) -> Iterator[pa.Table]:
     """A file's rows as written, in the schema RAW: tables of `most` rows, the last of the rest.
 
-    Rows keep their order and their number, which is in their id if no column is; only the
-    malformed rows of a CSV file come last.
+    Rows keep their order and their number, which is in their id if the file gives none.
+
+    Parameters
+    ----------
+    made_ids : give rows that have no id one; false leaves it null, but for malformed rows.
 
     Raises
     ------
     InputError
         If the file is unreadable, lacks a column, or names an unknown split.
     """
-    with _told(file.uri):
-        left = RAW.empty_table()
-        for piece in FORMATS[file.format](file, settings):
-            _check_splits(piece, file.uri)
-            left = pa.concat_tables([left, piece])
+    content, chosen, _ = opened(file, settings)
+    left, ids = None, Ids(file, given=chosen.get("id", PLACE) != PLACE)
+    with told(file.uri):
+        for piece in content.pieces(_wanted(chosen, settings)):
+            rows = ids.named(raw_piece(piece, chosen, file.uri), made_ids)
+            left = rows if left is None else pa.concat_tables([left, rows])
             while left.num_rows >= most:
                 yield left.slice(0, most)
                 left = left.slice(most)
-        if left.num_rows:
+        if left is not None and left.num_rows:
             yield left
 
 
-def _read_drugood(file: DataFile, settings: LibrarySettings) -> Iterator[pa.Table]:
-    with fsspec.open(file.uri, "rb", compression="infer") as opened:
-        try:
-            content = json.load(opened)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{file.uri}: not valid JSON: {error}") from None
-    splits = content.get("split") if isinstance(content, dict) else None
-    if not isinstance(splits, dict):
-        raise InputError(f"{file.uri}: no 'split' object; expected DrugOOD's format")
-    columns: dict[str, list] = {name: [] for name in RAW.names}
-    for split, items in splits.items():
-        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise InputError(f"{file.uri}: split {split!r} is not a list of objects")
-        columns["id"] += [f"{file.stem}:{split}:{i}" for i in range(len(items))]
-        columns["split"] += [split] * len(items)
-        columns["smiles"] += [_text(item.get(settings.smiles_column)) for item in items]
-        columns["label"] += [_number(item.get("cls_label")) for item in items]
-        columns["domain"] += [_text(item.get("domain_id")) for item in items]
-    if columns["smiles"] and not any(columns["smiles"]):
-        raise InputError(f"{file.uri}: no item has {settings.smiles_column!r}; set --smiles_column")
-    yield raw_rows(columns)
+def _wanted(chosen: dict[str, str], settings: LibrarySettings) -> list[str]:
+    structures = STRUCTURE_COLUMNS if settings.structures == "file" else ()
+    return list(dict.fromkeys([*chosen.values(), *structures]))
 
 
-def _read_csv(file: DataFile, settings: LibrarySettings) -> Iterator[pa.Table]:
-    malformed: list[tuple[int, str, str]] = []
+class Ids:
+    """The ids of a file's rows, as they are read from its first row on.
 
-    def keep_malformed(row: pyarrow.csv.InvalidRow) -> str:
-        reason = f"row has {row.actual_columns} columns, expected {row.expected_columns}"
-        malformed.append((row.number, row.text, reason))
-        return "skip"
+    A row without an id gets the file's name and its number; beside ids that the file gives, a #
+    follows, and a row that gives an id of that form is rejected: so no two are the same.
+    """
 
-    def blocks(opened: IO[bytes], **convert: Any) -> pyarrow.csv.CSVStreamingReader:
-        malformed.clear()
-        return pyarrow.csv.open_csv(
-            opened,
-            read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES),
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter="\t" if file.format == ".tsv" else ",",
-                invalid_row_handler=keep_malformed,
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(**convert),
-        )
+    def __init__(self, file: DataFile, given: bool):
+        self.stem, self.start, self.end = file.stem, 0, "#" if given else ""
+        self.form = f"^{_quoted(file.stem)}:[0-9]+#$"
 
-    with fsspec.open(file.uri, "rb", compression="infer") as opened:
-        if not opened.read(1):
-            raise InputError(f"{file.uri}: the file is empty")
-        opened.seek(0)
-        require_columns(settings, file, blocks(opened).schema.names)
-    # Types guessed from the first block need not fit the others, and SMILES need not be UTF-8.
-    columns = list(dict.fromkeys(name for name in wanted_columns(settings).values() if name))
-    types = {name: pa.string() for name in columns} | {settings.smiles_column: pa.binary()}
-    start = 0
-    with fsspec.open(file.uri, "rb", compression="infer") as opened:
-        for block in blocks(opened, include_columns=columns, column_types=types):
-            # pyarrow counts rows from 1 with the header as row 1; ours start at 0 below it. It
-            # reads ahead: malformed rows of the next block may be here already.
-            skipped = [number - 2 for number, _, _ in malformed]
-            positions = np.arange(start, start + block.num_rows + len(skipped))
-            positions = np.setdiff1d(positions, skipped)[: block.num_rows]
-            yield from_table(pa.table(block), settings, file, positions)
-            start = int(positions[-1]) + 1 if len(positions) else start
-    if malformed:
-        yield raw_rows(
-            {
-                "id": [f"{file.stem}:{number - 2}" for number, _, _ in malformed],
-                "smiles": [text for _, text, _ in malformed],
-                "stage": ["read"] * len(malformed),
-                "reason": [reason for _, _, reason in malformed],
-            }
-        )
+    def named(self, rows: pa.Table, all_rows: bool) -> pa.Table:
+        """The next rows, with ids.
+
+        Parameters
+        ----------
+        all_rows : name all rows without an id, not only those that are malformed.
+        """
+        start, self.start = self.start, self.start + rows.num_rows
+        if self.end:
+            rows = _without_made_up(rows, self.form)
+        given = rows["id"]
+        lacks = given.is_null() if all_rows else pc.and_(given.is_null(), rows["reason"].is_valid())
+        if not pc.any(lacks).as_py():
+            return rows
+        names = [f"{self.stem}:{start + i}{self.end}" for i in range(rows.num_rows)]
+        return _put(rows, "id", pc.if_else(lacks, pa.array(names, pa.string()), given))
 
 
-def _read_parquet(file: DataFile, settings: LibrarySettings) -> Iterator[pa.Table]:
-    start = 0
-    columns = list(dict.fromkeys(name for name in wanted_columns(settings).values() if name))
-    with fsspec.open(file.uri, "rb") as opened:
-        reader = pq.ParquetFile(opened)
-        require_columns(settings, file, reader.schema_arrow.names)
-        for batch in reader.iter_batches(PIECE_ROWS, columns=columns):
-            positions = np.arange(start, start + batch.num_rows)
-            yield from_table(pa.table(batch), settings, file, positions)
-            start += batch.num_rows
+def _without_made_up(rows: pa.Table, form: str) -> pa.Table:
+    """Reject rows whose id looks like one that is made here; they get one."""
+    alike = pc.match_substring_regex(rows["id"], form).fill_null(False)
+    if not pc.any(alike).as_py():
+        return rows
+    why = "its id has the form of those that rows without one get"
+    rows = _put(rows, "reason", pc.if_else(alike, why, rows["reason"]))
+    rows = _put(rows, "stage", pc.if_else(alike, "read", rows["stage"]))
+    return _put(rows, "id", pc.if_else(alike, pa.scalar(None, pa.string()), rows["id"]))
 
 
-def _read_smi(file: DataFile, settings: LibrarySettings) -> Iterator[pa.Table]:
-    with fsspec.open(file.uri, "rb", compression="infer") as opened:
-        texts: list[str] = []
-        start = 0
-        for line in opened:
-            fields = line.decode("utf-8", errors="replace").split(maxsplit=1)
-            texts.append(fields[0] if fields else "")
-            if len(texts) == PIECE_ROWS:
-                yield _lines(file, texts, start)
-                start, texts = start + len(texts), []
-        yield _lines(file, texts, start)
+def _put(rows: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
+    return rows.set_column(rows.column_names.index(name), name, column)
 
 
-def _lines(file: DataFile, texts: list[str], start: int) -> pa.Table:
-    ids = [f"{file.stem}:{start + i}" for i in range(len(texts))]
-    return raw_rows({"id": ids, "smiles": texts})
+def _quoted(text: str) -> str:
+    """A text as a pattern of Arrow's that matches it alone."""
+    return "".join(sign if sign.isalnum() else f"\\x{{{ord(sign):x}}}" for sign in text)
 
 
-FORMATS: dict[str, Callable[[DataFile, LibrarySettings], Iterator[pa.Table]]] = {
-    ".json": _read_drugood,
-    ".csv": _read_csv,
-    ".tsv": _read_csv,
-    ".parquet": _read_parquet,
-    ".smi": _read_smi,
-}
+def _content(file: DataFile, settings: LibrarySettings) -> Content:
+    """Open a file; the readers come in only when they are needed."""
+    if file.format == ".parquet":
+        from pipeline.molecules.reading.columnar import open_parquet
 
+        return open_parquet(file.uri)
+    if file.format in SDFS:
+        from pipeline.molecules.reading.sdf import open_sdf
 
-@contextmanager
-def _told(name: str) -> Iterator[None]:
-    """Turn what a damaged file raises into one line."""
-    try:
-        yield
-    except (pa.ArrowException, OSError, EOFError, KeyError, UnicodeDecodeError, zlib.error) as e:
-        reason = (str(e).splitlines() or [type(e).__name__])[0]
-        raise InputError(f"{name}: cannot be read: {reason}") from None
+        return open_sdf(file.uri)
+    if file.format == ".json" or file.format in JSON_LINES:
+        from pipeline.molecules.reading.records import open_json, open_json_lines
 
+        by_line = file.format in JSON_LINES
+        return open_json_lines(file.uri) if by_line else open_json(file.uri, file.stem)
+    from pipeline.molecules.reading.delimited import open_delimited
+    from pipeline.molecules.reading.smiles_lines import open_smiles
 
-def _format_of(name: str) -> str | None:
-    suffixes = [s for s in PurePosixPath(name).suffixes if s != ".gz"]
-    return suffixes[-1] if suffixes and suffixes[-1] in FORMATS else None
-
-
-def _open_filesystem(name: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    try:
-        fs, path = fsspec.url_to_fs(name)
-    except (ValueError, ImportError) as error:
-        raise InputError(f"{name}: {error}") from None
-    if not fs.exists(path):
-        raise InputError(f"{name}: no such file")
-    return fs, path
-
-
-def _check_splits(rows: pa.Table, name: str) -> None:
-    unknown = set(pc.unique(rows["split"]).to_pylist()) - {*SPLITS, None}
-    if unknown:
-        raise InputError(
-            f"{name}: unknown split {sorted(unknown)[0]!r}; splits are {', '.join(SPLITS)}"
-        )
+    smiles_of = partial(smiles_of_header, settings=settings)
+    if file.format not in SMILES_FILES:
+        usual = "\t" if file.format == ".tsv" else ","
+        place_of = partial(smiles_place, settings=settings)
+        table = open_delimited(file.uri, usual, smiles_of, place_of)
+        if file.format != ".txt" or len(table.columns) > 1:
+            return table
+    return open_smiles(file.uri, smiles_of)
 
 
 def _check_ids(rows: pa.Table, settings: LibrarySettings) -> None:
-    if settings.id_column is None:
-        return
     where = f"{settings.data_file}: id column {settings.id_column!r}"
     if rows["id"].null_count:
         raise InputError(f"{where} has {rows['id'].null_count} empty ids")
-    counts = rows["id"].value_counts()
-    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
-    if len(repeated):
+    repeated = _repeated(rows["id"])
+    if repeated:
         raise InputError(
             f"{where} is not unique: {len(repeated)} ids repeat, the first: "
-            f"{', '.join(repeated.slice(0, 3).to_pylist())}"
+            f"{', '.join(repeated[:SHOWN])}"
         )
 
 
-def _stem(path: str) -> str:
-    return PurePosixPath(str(path).rstrip("/")).name.split(".")[0]
+def _repeated(ids: pa.ChunkedArray) -> list[str]:
+    counts = ids.value_counts()
+    return counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
 
 
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None
+def _with_unique_ids(rows: pa.Table, settings: LibrarySettings) -> pa.Table:
+    """Names that a file gives unasked need not be unique: the second is called `name#2`."""
+    repeated = set(_repeated(rows["id"]))
+    if not repeated:
+        return rows
+    log.warning(
+        "%s: %s names of molecules repeat, the first: %s; the second of each is called NAME#2, "
+        "and so on", settings.data_file, f"{len(repeated):,}", sorted(repeated)[0],
+    )  # fmt: skip
+    ids = rows["id"].to_pylist()
+    taken, seen = set(ids), Counter()
+    for place, name in enumerate(ids):
+        if name not in repeated:
+            continue
+        seen[name] += 1
+        while seen[name] > 1 and f"{name}#{seen[name]}" in taken:
+            seen[name] += 1
+        if seen[name] > 1:
+            ids[place] = f"{name}#{seen[name]}"
+    return _put(rows, "id", pa.array(ids, pa.string()))

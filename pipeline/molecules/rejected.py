@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Mapping
 
 import pyarrow as pa
 
+from pipeline.molecules.columns import is_smiles
+from pipeline.runtime.counts import named
+from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import parquet_bytes, write_atomically
 
 log = logging.getLogger(__name__)
@@ -13,6 +18,9 @@ log = logging.getLogger(__name__)
 REJECTED = pa.schema(
     [("id", pa.string()), ("smiles", pa.string()), ("stage", pa.string()), ("reason", pa.string())]
 )
+MANY = 0.2  # share of rejected rows from which on something is probably wrong
+COMMONEST = 3  # reasons that are told
+SHOWN = 80  # characters of a row in a message
 
 
 def with_ids(rejected_keys: pa.Table, molecules: pa.Table) -> pa.Table:
@@ -35,3 +43,60 @@ def write_rejected(rejected: pa.Table, folder: str, name: str = "rejected") -> N
     write_atomically(f"{folder}/{name}.parquet", parquet_bytes(rejected))
     if rejected.num_rows:
         log.info("%s rows rejected; see %s/%s.parquet", f"{rejected.num_rows:,}", folder, name)
+
+
+def check_any_left(rejected: pa.Table, rows: int, source: str) -> None:
+    """Stop where no row is a molecule.
+
+    Parameters
+    ----------
+    rejected : REJECTED.
+    rows : that were read, rejected ones among them.
+    source : what was read, for the message.
+
+    Raises
+    ------
+    InputError
+        If all were rejected, with the first row and the likely cause.
+    """
+    if rows == 0 or rejected.num_rows < rows:
+        return
+    first = rejected.slice(0, 1).to_pylist()[0]
+    text = (first["smiles"] or "").strip()
+    raise InputError(
+        f"{source}: none of {rows:,} rows is a molecule; the first, {first['id'][:SHOWN]}, is "
+        f"{text[:SHOWN]!r}: {first['reason'][:200]}. {_likely_cause(text, first['id'])}"
+    )
+
+
+def _likely_cause(text: str, name: str) -> str:
+    if is_smiles(name):
+        return (
+            "What is taken for its id is a SMILES: the columns stand the other way round. Name "
+            "them by --smiles_column and --id_column (without a header: column_2 and column_1)"
+        )
+    if text.startswith("InChI="):
+        return "That is an InChI; MolSieve reads SMILES: convert it (rdkit.Chem.MolFromInchi)"
+    if text.replace(".", "", 1).isdigit():
+        return "That is a number; name the column that holds SMILES by --smiles_column"
+    return "Does --smiles_column name the column that holds SMILES?"
+
+
+def kind_of(reason: str) -> str:
+    """A reason without what it quotes of the row, which stands after a colon."""
+    return reason.split(":", 1)[0]
+
+
+def warn_if_many(reasons: Mapping[str, int], rows: int, source: str) -> None:
+    """Warn of the commonest kinds of reasons where a fifth of the rows or more was rejected."""
+    rejected = sum(reasons.values())
+    if rows == 0 or rejected < MANY * rows:
+        return
+    kinds: Counter[str] = Counter()
+    for reason, count in reasons.items():
+        kinds[kind_of(reason)] += count
+    told = "; ".join(f"{kind} ({n:,})" for kind, n in named(kinds).most_common(COMMONEST))
+    log.warning(
+        "%s: %s of %s rows are rejected (%.0f %%), mostly for: %s",
+        source, f"{rejected:,}", f"{rows:,}", 100 * rejected / rows, told,
+    )  # fmt: skip

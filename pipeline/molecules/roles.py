@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.molecules.formats import SPLITS
+from pipeline.molecules.missing import is_missing
+from pipeline.molecules.raw_rows import SPLITS
 from pipeline.molecules.settings import SamplingSettings
 from pipeline.runtime.errors import InputError
 
@@ -24,6 +25,7 @@ ROLES = {
     "ood_val": "ood_val",
     "ood_test": "ood_test",
 }
+OOD_SPLITS = {"ood_val", "ood_test"}
 SAMPLES = {"drugood": (2000, 600, 1000), "good": (5000, 1500, 2000), "all": (None, None, None)}
 OOD_VAL_SHARE, OOD_VAL_MOST = 0.2, 3000
 
@@ -54,15 +56,9 @@ def assign_roles(
         If a split is absent or empty, or a molecule is in two splits.
     """
     check_overlap(molecules, allow=settings.allow_overlap, source=source)
-    rows_of = {}
     splits = np.array(molecules["split"].fill_null("").to_pylist())
-    for split in SPLITS:
-        rows_of[split] = np.flatnonzero(splits == split)
-        if len(rows_of[split]) == 0 and split in {ROLES[role] for role in roles}:
-            raise InputError(
-                f"{source}: the split {split} is empty; make a split with jobs.split, or name "
-                "the column that holds it with --split_column"
-            )
+    rows_of = {split: np.flatnonzero(splits == split) for split in SPLITS}
+    _check_splits(rows_of, {ROLES[role] for role in roles}, source)
     validation = _cut_ood_val(molecules, rows_of["ood_val"], settings)
     rows_of_role = {role: rows_of[split] for role, split in ROLES.items()}
     rows_of_role["ood_val"] = validation
@@ -83,6 +79,18 @@ def assign_roles(
             rows = np.sort(rng.choice(rows, size, replace=False))
         pieces.append(molecules.take(rows).append_column("role", pa.array([role] * len(rows))))
     return pa.concat_tables(pieces)
+
+
+def _check_splits(rows_of: dict[str, np.ndarray], wanted: set[str], source: str) -> None:
+    """InputError if a split that is wanted has no molecules."""
+    mend = "make a split with jobs.split, or name the column that holds it with --split_column"
+    there = [split for split in SPLITS if len(rows_of[split])]
+    if there and wanted & OOD_SPLITS and not OOD_SPLITS & set(there):
+        told = f"the file has no OOD molecules, only {', '.join(there)}"
+        raise InputError(f"{source}: {told}; {mend}")
+    for split in SPLITS:
+        if split in wanted and split not in there:
+            raise InputError(f"{source}: the split {split} is empty; {mend}")
 
 
 def sample_size(role: str, settings: SamplingSettings) -> int | None:
@@ -110,15 +118,15 @@ def check_overlap(molecules: pa.Table, *, allow: bool, source: str) -> int:
         If there are any and `allow` is False; the message shows the first few.
     """
     pairs = (
-        molecules.select(["key", "split", "smiles"])
-        .group_by(["key"])
-        .aggregate([("split", "count_distinct"), ("split", "distinct"), ("smiles", "min")])
+        molecules.select(["split", "smiles"])  # a key may stand for one structure of several
+        .group_by(["smiles"])
+        .aggregate([("split", "count_distinct"), ("split", "distinct")])
     )
-    both = pairs.filter(pc.greater(pairs["split_count_distinct"], 1)).sort_by("smiles_min")
+    both = pairs.filter(pc.greater(pairs["split_count_distinct"], 1)).sort_by("smiles")
     if both.num_rows == 0:
         return 0
     shown = "; ".join(
-        f"{row['smiles_min']} in {' and '.join(sorted(row['split_distinct']))}"
+        f"{row['smiles']} in {' and '.join(sorted(row['split_distinct']))}"
         for row in both.slice(0, 3).to_pylist()
     )
     message = f"{source}: {both.num_rows} molecules are in more than one split: {shown}"
@@ -134,7 +142,8 @@ def _cut_ood_val(molecules: pa.Table, rows: np.ndarray, settings: SamplingSettin
         return rows
     rng = np.random.default_rng([settings.data_seed, len(ROLES)])
     target = max(1, min(OOD_VAL_MOST, int(OOD_VAL_SHARE * len(rows))))
-    domains = np.array(molecules["domain"].take(rows).fill_null("").to_pylist())
+    names = molecules["domain"].take(rows).to_pylist()
+    domains = np.array(["" if is_missing(name) else name for name in names])
     if settings.ood_val_by == "domain" and (domains == "").any():
         log.warning("OOD validation is cut by molecules: some molecules have no domain")
     if settings.ood_val_by == "molecule" or (domains == "").any():

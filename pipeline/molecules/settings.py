@@ -13,14 +13,20 @@ class LibrarySettings(Settings):
     """Where molecules come from."""
 
     data_file: str
-    """DrugOOD JSON (.json), CSV or TSV (.csv, .tsv), SMILES file (.smi), each also with .gz;
-    Parquet (.parquet); or a folder of such files. A local path or any fsspec URI."""
+    """Table (.csv, .tsv, .txt, .parquet, .jsonl), SMILES file (.smi, .cxsmiles), SDF (.sdf) or
+    DrugOOD JSON (.json), also with .gz, .bz2, .xz, .zst; or a folder of such files. A local path
+    or any fsspec URI."""
     dataset: str | None = None
     """Name for reports; default: the data file's name."""
     smiles_column: str = "smiles"
     """Column of a table that holds the SMILES."""
     id_column: str | None = None
-    """Column with unique ids; default: file name and row number."""
+    """Column with unique ids; default: the second field of SMILES files, the titles of SDFs, else
+    file name and row number."""
+    structures: Literal["made", "file"] = "made"
+    """Conformers: made from the SMILES, or the 3D coordinates that an SDF has."""
+    fragments: Literal["keep", "largest"] = "keep"
+    """Of a salt or mixture: keep all fragments, or only the largest one, whose charge stays."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +38,7 @@ class SourceSettings(LibrarySettings):
     domain_column: str | None = None
     """Column with the domain (scaffold, assay, ...) that whole-domain cuts go by."""
     split_column: str | None = None
-    """Column with train, iid_val, iid_test, ood_val or ood_test."""
+    """Column with train, iid_val, iid_test, ood_val or ood_test; val, test: the iid ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +47,24 @@ class SplitSettings(SourceSettings):
 
     output: str
     """File to write: .json or .json.gz."""
-    by: Literal["scaffold", "size", "column"] = "scaffold"
-    """Domain of a molecule: its Murcko scaffold, its number of heavy atoms, or a column."""
+    by: Literal["scaffold", "size", "cluster", "column", "time"] = "scaffold"
+    """Domain of a molecule: its Murcko scaffold, its number of heavy atoms, its cluster of
+    similar ones (by ECFP4), a column, or the date or year in a column (the earliest are ID)."""
     column: str | None = None
-    """Column that holds the domain, with --by column."""
+    """Column that holds the domain, with --by column, or the date or year, with --by time."""
+    clusters: int = bounded(30, least=2)
+    """Clusters that --by cluster makes."""
     column_order: Literal["count", "value"] = "count"
     """Order of a column's domains: most molecules first (as DrugOOD sorts assays), or
-    ascending by value (years: the oldest are ID)."""
+    ascending by value: numbers, dates (the oldest are ID), or words, if none has a digit."""
+    date_format: str | None = None
+    """How dates are written that are not ISO, for --column_order value and --by time: '%d/%m/%Y'
+    if the day comes first."""
+    missing_domain: Literal["error", "drop"] = "error"
+    """Rows whose domain is missing (an empty cell, NA, nan, null, ...): stop, or drop them."""
+    duplicates: Literal["first", "mean", "drop"] = "first"
+    """A molecule with several rows gets the first label that is there, or the mean of those that
+    are; drop leaves out every molecule whose labels differ."""
     id_fraction: float = bounded(0.6, above=0, below=1)
     """Share of molecules, by whole domains, that are in-distribution."""
     ood_val_fraction: float = bounded(0.2, above=0, below=1)
@@ -55,7 +72,12 @@ class SplitSettings(SourceSettings):
     max_molecules: int | None = bounded(None, least=1)
     """Split a seeded random sample of this many molecules instead of all."""
     seed: int = bounded(42, least=0)
-    """Seed of the sample and of the cut within each ID domain."""
+    """Seed of the sample, the clusters and their order, and the cut of ID molecules."""
+
+    @property
+    def has_column(self) -> bool:
+        """Whether the domains are those of a column."""
+        return self.by in ("column", "time")
 
 
 @dataclass(frozen=True, kw_only=True)

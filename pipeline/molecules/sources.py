@@ -7,6 +7,8 @@ the reason; nothing is dropped.
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from pipeline.molecules.identity import canonicalize, molecule_key
-from pipeline.molecules.rejected import REJECTED
-from pipeline.molecules.settings import SourceSettings
+from pipeline.molecules.folders import DataFile
+from pipeline.molecules.formats import stream_rows
+from pipeline.molecules.identity import canonicalize, largest_fragment, molecule_key
+from pipeline.molecules.raw_rows import STRUCTURES
+from pipeline.molecules.rejected import REJECTED, check_any_left, warn_if_many
+from pipeline.molecules.settings import LibrarySettings, SourceSettings
 from pipeline.runtime.errors import RowRejected
 
 log = logging.getLogger(__name__)
@@ -26,6 +31,7 @@ MOLECULES = pa.schema(
      ("label", pa.float64()), ("domain", pa.string())]
 )  # fmt: skip
 BLOCK_ROWS = 4000
+FIRST_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -34,17 +40,19 @@ class Molecules:
 
     Attributes
     ----------
-    molecules : `id`, `key`, canonical `smiles`, `split`, `label`, `domain`.
+    molecules : `id`, `key`, canonical `smiles`, `split`, `label`, `domain`; with --structures
+        file, STRUCTURES besides.
     rejected : `id`, `smiles` as written, `stage`, `reason`.
+    rows : input rows, as they were read.
+    fragments_removed : rows of which only the largest fragment was kept (--fragments largest).
+    notes : what reading the file had to guess.
     """
 
     molecules: pa.Table
     rejected: pa.Table
-
-    @property
-    def rows(self) -> int:
-        """Input rows."""
-        return self.molecules.num_rows + self.rejected.num_rows
+    rows: int
+    fragments_removed: int = 0
+    notes: Sequence[str] = ()
 
 
 def parse_rows(raw: pa.Table, settings: SourceSettings) -> Molecules:
@@ -52,65 +60,124 @@ def parse_rows(raw: pa.Table, settings: SourceSettings) -> Molecules:
 
     SMILES are parsed on all cores of the cluster. Within a split, a molecule's second row is
     rejected as a duplicate; across splits see `pipeline.molecules.roles.check_overlap`.
+
+    Raises
+    ------
+    InputError
+        If no row is a molecule.
     """
-    parsed = _parse(raw)
+    parsed = _parse(raw, settings.fragments)
+    removed = pc.sum(parsed["fragments_removed"]).as_py() or 0
     good = parsed["reason"].is_null()
     molecules = parsed.filter(good)
     rejected = parsed.filter(pc.invert(good)).select(REJECTED.names)
+    check_any_left(rejected, raw.num_rows, settings.data_file)
+    warn_if_many(Counter(rejected["reason"].to_pylist()), raw.num_rows, settings.data_file)
     molecules, duplicates = _drop_duplicates(molecules)
-    result = Molecules(molecules.select(MOLECULES.names), pa.concat_tables([rejected, duplicates]))
+    rejected = pa.concat_tables([rejected, duplicates])
+    names = [*MOLECULES.names, *(n for n in STRUCTURES.names if n in molecules.column_names)]
+    result = Molecules(molecules.select(names), rejected, raw.num_rows, removed)
+    if molecules.num_rows + rejected.num_rows != raw.num_rows:
+        raise RuntimeError(
+            f"{raw.num_rows} rows were read, {molecules.num_rows} are molecules and "
+            f"{rejected.num_rows} rejected; this is a fault of MolSieve, please report it"
+        )
     log.info(
         "%s: %s rows, %s molecules, %s rejected (%s duplicates within a split)",
         settings.data_file, f"{result.rows:,}", f"{result.molecules.num_rows:,}",
         f"{result.rejected.num_rows:,}", f"{duplicates.num_rows:,}",
     )  # fmt: skip
+    if removed:
+        log.info(
+            "%s: of %s molecules only the largest fragment is kept (--fragments largest)",
+            settings.data_file, f"{removed:,}",
+        )  # fmt: skip
     return result
 
 
-def _parse(raw: pa.Table) -> pa.Table:
-    """Add `key` and the canonical `smiles`, or a `reason`; on all cores, in input order."""
+def check_first_rows(file: DataFile, settings: LibrarySettings) -> None:
+    """Stop where none of a file's first rows is a molecule, before anything is waited for.
+
+    Raises
+    ------
+    InputError
+        With the first row and the likely cause.
+    """
+    rows = next(stream_rows(file, settings, FIRST_ROWS), None)
+    if rows is not None:
+        parsed = parse_block(rows, settings.fragments)
+        bad = parsed.filter(parsed["reason"].is_valid()).select(REJECTED.names)
+        which = f", its first {FIRST_ROWS:,} rows" if rows.num_rows == FIRST_ROWS else ""
+        check_any_left(bad, rows.num_rows, f"{file.uri}{which}")
+
+
+def _parse(raw: pa.Table, fragments: str) -> pa.Table:
+    """Parse the rows; on all cores, in input order. See `parse_block`."""
     if raw.num_rows <= BLOCK_ROWS:  # done before Ray Data would have started
-        return parse_block(raw)
+        return parse_block(raw, fragments)
     raw = raw.append_column("row", pa.array(np.arange(raw.num_rows)))
     blocks = [raw.slice(start, BLOCK_ROWS) for start in range(0, raw.num_rows, BLOCK_ROWS)]
     parsed = ray.data.from_arrow(blocks).map_batches(
-        parse_block, batch_format="pyarrow", batch_size=None
+        parse_block, fn_kwargs={"fragments": fragments}, batch_format="pyarrow", batch_size=None
     )
     tables = list(parsed.iter_batches(batch_size=None, batch_format="pyarrow"))
     return pa.concat_tables(tables).sort_by("row").drop_columns("row")
 
 
-def parse_block(block: pa.Table) -> pa.Table:
-    """Parse the `smiles` of raw rows; for the reasons see `identity.canonicalize`."""
-    keys, canonicals = [], []
+def parse_block(block: pa.Table, fragments: str) -> pa.Table:
+    """Parse the `smiles` of raw rows; for the reasons see `identity.canonicalize`.
+
+    Parameters
+    ----------
+    fragments : "keep", or "largest" to make each molecule its largest fragment.
+
+    Returns
+    -------
+    pa.Table
+        The rows with canonical `smiles`, or with `stage` and `reason`; besides, `key` and
+        `fragments_removed` (bool). With STRUCTURES among the rows, a molecule is its structure
+        too: other coordinates, another key.
+    """
+    keys, canonicals, removed = [], [], []
     stages, reasons = block["stage"].to_pylist(), block["reason"].to_pylist()
+    given = "coords" in block.column_names
+    coords = block["coords"] if given else [None] * block.num_rows
     for i, smiles in enumerate(block["smiles"].to_pylist()):
-        key, canonical = None, smiles
+        key, canonical, lost = None, smiles, False
         if reasons[i] is None:
             try:
-                canonical = canonicalize(smiles)
-                key = molecule_key(canonical)
+                whole = canonical = canonicalize(smiles)
+                if fragments == "largest":
+                    canonical = largest_fragment(whole)
+                if given and not coords[i].is_valid:
+                    raise RowRejected("the record has no coordinates (--structures file)")
+                key = molecule_key(canonical, coords[i].values.to_numpy() if given else None)
+                lost = "." in whole and canonical != whole
             except RowRejected as rejection:
-                stages[i], reasons[i] = "parse", str(rejection)
+                stages[i], reasons[i], canonical = "parse", str(rejection), smiles
         keys.append(key)
         canonicals.append(canonical)
+        removed.append(lost)
     changed = {"smiles": canonicals, "stage": stages, "reason": reasons}
     for name, values in changed.items():
         column = pa.array(values, pa.string())
         block = block.set_column(block.column_names.index(name), name, column)
-    return block.append_column("key", pa.array(keys, pa.string()))
+    block = block.append_column("key", pa.array(keys, pa.string()))
+    return block.append_column("fragments_removed", pa.array(removed, pa.bool_()))
 
 
 def _drop_duplicates(molecules: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Keep each molecule's first row in a split; the others become rejections."""
-    first: dict[tuple[str, str], str] = {}
+    first: dict[tuple[str, str], tuple[str, float | None]] = {}
     keep, reasons = [], []
-    columns = (molecules[name].to_pylist() for name in ("split", "key", "id"))
-    for split, key, row_id in zip(*columns):
-        original = first.setdefault((split, key), row_id) if split is not None else row_id
-        keep.append(original == row_id)
-        if original != row_id:
-            reasons.append(f"duplicate of {original} in split {split}")
+    columns = (molecules[name].to_pylist() for name in ("split", "key", "id", "label"))
+    for split, key, row_id, label in zip(*columns):
+        row = (row_id, label)
+        original = first.setdefault((split, key), row) if split is not None else row
+        keep.append(original is row)
+        if original is not row:
+            differs = ", with another label" if labels_differ([original[1], label]) else ""
+            reasons.append(f"duplicate of {original[0]} in split {split}{differs}")
     mask = pa.array(keep, pa.bool_())
     dropped = molecules.filter(pc.invert(mask)).select(["id", "smiles"])
     dropped = dropped.append_column("stage", pa.array(["duplicate"] * len(reasons), pa.string()))
@@ -118,7 +185,6 @@ def _drop_duplicates(molecules: pa.Table) -> tuple[pa.Table, pa.Table]:
     return molecules.filter(mask), dropped
 
 
-def first_of_each(molecules: pa.Table) -> pa.Table:
-    """The first row of each molecule, in input order."""
-    keys = np.array(molecules["key"].to_pylist())
-    return molecules.take(np.sort(np.unique(keys, return_index=True)[1]))
+def labels_differ(labels: Sequence[float | None]) -> bool:
+    """Whether there are two labels among some; a missing one, or NaN, is none."""
+    return len({label for label in labels if label is not None and label == label}) > 1

@@ -8,23 +8,34 @@ import math
 import os
 import platform
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import ray
 import ray.data
 
-from pipeline.runtime.errors import InputError
+from pipeline.runtime.address import ray_to_use
+from pipeline.runtime.errors import InputError, told
 
 MAX_RESOURCES = "MOLSIEVE_MAX_RESOURCES"
 # How often Ray Train's controller looks at its workers, in seconds. Ray's default of 2 s
 # would make each report of a run whose epochs take milliseconds cost 2 s.
 TRAIN_POLL_SECONDS = "0.1"
+STARTS, SLOW_START = 3, "timed out during startup"
+
+log = logging.getLogger(__name__)
 
 
 def start_ray() -> None:
     """Join the cluster that RAY_ADDRESS names, or one on this machine, else start Ray here.
 
     A cluster that this starts serves its dashboard on 127.0.0.1 only.
+
+    Raises
+    ------
+    InputError
+        If RAY_ADDRESS names no cluster that answers, or Ray does not start.
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", TRAIN_POLL_SECONDS)
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # C++ notes that no user can act on
@@ -32,18 +43,51 @@ def start_ray() -> None:
     if not ray.is_initialized():
         if "RAY_ADDRESS" not in os.environ:  # nobody reclaims this machine as they do spot nodes
             os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        ray.init(
-            log_to_driver=bool(os.environ.get("MOLSIEVE_WORKER_LOGS")),
-            logging_level=logging.ERROR,
-            dashboard_host="127.0.0.1",
-        )
+        try:
+            init_ray(
+                **ray_to_use(),
+                log_to_driver=bool(os.environ.get("MOLSIEVE_WORKER_LOGS")),
+                logging_level=logging.ERROR,
+                dashboard_host="127.0.0.1",
+            )
+        except ConnectionError as error:
+            address = os.environ.get("RAY_ADDRESS")
+            raise InputError(
+                f"{f'RAY_ADDRESS={address}: ' if address else ''}cannot join a Ray cluster: "
+                f"{told(error)} Start one with ray start, or unset RAY_ADDRESS to start Ray here"
+            ) from error
     configure_data()
+
+
+def init_ray(**how: Any) -> None:
+    """`ray.init`, tried again where a busy machine did not start Ray within Ray's 30 s.
+
+    Raises
+    ------
+    InputError
+        If it did not so again and again.
+    """
+    for attempt in range(1, STARTS + 1):
+        try:
+            ray.init(**how)
+            return
+        except Exception as error:  # Ray has no class for it
+            if SLOW_START not in str(error):
+                raise
+            ray.shutdown()
+            log.warning("Ray did not start in time (attempt %s of %s)", attempt, STARTS)
+    raise InputError(
+        f"Ray did not start within 30 s, {STARTS} times: this machine is too busy; wait, and run "
+        "again"
+    )
 
 
 def configure_data() -> None:
     """Ray Data's settings: its bars on a terminal, our progress lines elsewhere; our own errors."""
     context = ray.data.DataContext.get_current()
     context.raise_original_map_exception = True  # else InputErrors of workers lose their class
+    # A short run has fewer batches than encoders: nobody needs to be warned of that.
+    warnings.filterwarnings("ignore", r"The minimum number of concurrent actors", UserWarning)
     on_terminal = sys.stderr.isatty()
     context.enable_progress_bars = on_terminal
     context.print_on_execution_start = False

@@ -98,7 +98,11 @@ def parquet_bytes(table: pa.Table, dense: bool = False) -> bytes:
 
 
 def read_parquet(
-    fs: Any, path: str, columns: Sequence[str] | None = None, spoils: Sequence[str] = ()
+    fs: Any,
+    path: str,
+    columns: Sequence[str] | None = None,
+    spoils: Sequence[str] = (),
+    optional: Sequence[str] = (),
 ) -> pa.Table:
     """A Parquet file of ours, page checksums verified.
 
@@ -108,6 +112,8 @@ def read_parquet(
     Parameters
     ----------
     fs : fsspec filesystem.
+    columns : those to read; None for all.
+    optional : those of `columns` that files of earlier versions lack.
     spoils : files that stand for more than they hold if this one is damaged; removed before.
 
     Raises
@@ -119,7 +125,7 @@ def read_parquet(
     """
     try:
         with fs.open(path, "rb") as file:
-            return _verified(file, columns)
+            return _verified(file, columns, optional)
     except DAMAGE:  # or the network's fault, or the file has gone: judge by the bytes
         pass
     try:
@@ -132,7 +138,7 @@ def read_parquet(
             "it held made anew"
         ) from error
     try:
-        return _verified(BytesIO(content), columns)
+        return _verified(BytesIO(content), columns, optional)
     except DAMAGE as error:
         reason = str(error).splitlines()[0]
     for other in spoils:
@@ -149,9 +155,9 @@ def read_parquet(
     raise DamagedFile(f"{path} is damaged ({reason}); it was set aside as {path}.damaged")
 
 
-def _verified(file: Any, columns: Sequence[str] | None) -> pa.Table:
+def _verified(file: Any, columns: Sequence[str] | None, optional: Sequence[str]) -> pa.Table:
     table = pq.ParquetFile(file, page_checksum_verification=True).read(columns=columns)
-    missing = set(columns or ()) - set(table.column_names)
+    missing = set(columns or ()) - set(optional) - set(table.column_names)
     if missing:
         raise pa.ArrowInvalid(f"it has no column {missing.pop()}")
     return table

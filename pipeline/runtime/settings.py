@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -16,13 +18,25 @@ def bounded(
     return field(default=default, metadata={"above": above, "least": least, "below": below})
 
 
+def at_home(value: Any) -> Any:
+    """A path that starts with `~` or `~user` below that home folder; other values as they are.
+
+    Shells leave it as it is in `--output_dir=~/results`, and YAML always does.
+    """
+    if isinstance(value, list):
+        return [at_home(each) for each in value]
+    is_path = isinstance(value, str) and (value == "~" or re.match(r"~[^/]*/", value))
+    return os.path.expanduser(value) if is_path else value
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Base of all settings: checks the bounds of its fields when it is made."""
+    """Base of all settings: as they are made, `~` becomes the home folder; checks bounds."""
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            value = getattr(self, f.name)
+            value = at_home(getattr(self, f.name))
+            object.__setattr__(self, f.name, value)  # the class is frozen
             if value is None or not f.metadata:
                 continue
             above, least, below = (f.metadata[k] for k in ("above", "least", "below"))

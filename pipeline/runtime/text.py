@@ -1,11 +1,14 @@
-"""Rows as text: CSV for programs, aligned columns for readers."""
+"""Text: rows as CSV for programs and as aligned columns for readers; hashes of texts."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 
 def csv_bytes(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:
@@ -31,6 +34,12 @@ def records_csv(
     return csv_bytes([*header, *label], rows)
 
 
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first few of some names, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table with aligned columns, the header underlined."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
@@ -38,3 +47,9 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
         for row in (header, ["-" * width for width in widths], *rows)
     ]
+
+
+def hashes_of(texts: Iterable[str]) -> np.ndarray:
+    """Hashes of 64 bits: (n,) uint64."""
+    digests = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    return np.frombuffer(b"".join(digests), dtype="<u8")

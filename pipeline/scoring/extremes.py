@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.molecules.drawings import molecules_figure
+from pipeline.molecules.rejected import kind_of
+from pipeline.runtime.counts import add_counts
 from pipeline.runtime.errors import DamagedFile
-from pipeline.runtime.files import absolute, read_all, read_parquet, write_atomically
+from pipeline.runtime.files import read_all, write_atomically
 from pipeline.runtime.text import records_csv
+from pipeline.scoring.output_folder import part_files, read_part
 from pipeline.scoring.steps import REJECTED_FOLDER, SCORES, SCORES_FOLDER
 
 MOST_DRAWN = 100
 
 
 class Extremes(NamedTuple):
-    """Counts of a scored library: its rows, those scored, rejected and called OOD."""
+    """Counts of a scored library: rows, those scored, rejected, OOD, and by structure.
+
+    `reasons` counts the rejected ones by the kind of the reason (`rejected.kind_of`). A structure
+    that nobody knows has the name None.
+    """
 
     rows: int
     scored: int
     rejected: int
+    reasons: Counter[str]
     ood: int
+    structures: Counter[str | None]
 
 
 def write_extremes(output_dir: str, top: int) -> Extremes:
@@ -40,20 +48,27 @@ def write_extremes(output_dir: str, top: int) -> Extremes:
         If parts are damaged; they were set aside, and the next run makes their chunks anew.
     """
     most = least = SCORES.empty_table()
-    scored = ood = 0
+    scored = rejected = ood = 0
+    structures: Counter[str | None] = Counter()
     damage = None
     try:
         for table in _tables(output_dir, SCORES_FOLDER, SCORES.names):
             scored += table.num_rows
             ood += pc.sum(table["is_ood"]).as_py() or 0
+            structures.update(table["structure"].to_pylist())
             most = _ends(pa.concat_tables([most, table]), top, "descending")
             least = _ends(pa.concat_tables([least, table]), top, "ascending")
     except DamagedFile as error:  # so may rejected rows be
         damage = error
-    rejected = sum(table.num_rows for table in _tables(output_dir, REJECTED_FOLDER, ["id"]))
+    reasons: Counter[str] = Counter()
+    for table in _tables(output_dir, REJECTED_FOLDER, ["reason"]):
+        rejected += table.num_rows
+        add_counts(reasons, map(kind_of, table["reason"].to_pylist()))
     if damage:
         raise damage
     if top and scored:
+        from pipeline.molecules.drawings import molecules_figure  # imports matplotlib
+
         records = [
             {"end": end, "rank": rank, **row}
             for end, table in (("most OOD", most), ("least OOD", least))
@@ -66,23 +81,13 @@ def write_extremes(output_dir: str, top: int) -> Extremes:
         ):
             drawn = table.slice(0, MOST_DRAWN).to_pylist()
             molecules_figure(drawn, title, f"{output_dir}/{name}.png")
-    return Extremes(scored + rejected, scored, rejected, ood)
+    return Extremes(scored + rejected, scored, rejected, reasons, ood, structures)
 
 
 def _tables(output_dir: str, folder: str, columns: list[str]) -> Iterator[pa.Table]:
     """A folder's parts; damaged ones are set aside, and their chunks no longer done."""
-    output = absolute(output_dir)
-    fs, path = fsspec.url_to_fs(f"{output}/{folder}")
-    if not fs.exists(path):
-        return
-    fs.invalidate_cache(path)
-    parts = sorted(part for part in fs.ls(path, detail=False) if part.endswith(".parquet"))
-
-    def read(part: str) -> pa.Table:
-        scores = f"{output}/{SCORES_FOLDER}/{part.rsplit('/', 1)[-1]}"
-        return read_parquet(fs, part, columns, spoils=[scores] if folder != SCORES_FOLDER else [])
-
-    yield from read_all(parts, read)
+    parts = part_files(output_dir, folder)
+    yield from read_all(parts, lambda part: read_part(output_dir, part, columns))
 
 
 def _ends(table: pa.Table, top: int, order: str) -> pa.Table:

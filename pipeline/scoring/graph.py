@@ -13,7 +13,7 @@ import ray.data
 from pipeline.conformers.conformer import NVMOLKIT
 from pipeline.encoding.graph import ON_A_CORE
 from pipeline.encoding.plan import EncoderPool, EncodingPlan
-from pipeline.molecules.raw_rows import DataFile
+from pipeline.molecules.folders import DataFile
 from pipeline.runtime.files import absolute
 from pipeline.scoring.calibration import Calibration
 from pipeline.scoring.settings import ScoreSettings
@@ -50,7 +50,9 @@ def scoring_graph(
             **ONE_CHUNK,
         )
         .repartition(target_num_rows_per_block=1)
-        .map_batches(look_up, fn_kwargs={"step": step}, **ONE_CHUNK)
+        .map_batches(
+            look_up, fn_kwargs={"step": step, "fragments": settings.fragments}, **ONE_CHUNK
+        )
     )
     return _with_conformers(chunks, step, plan, pool).map_batches(
         ScoreChunk,

@@ -5,17 +5,22 @@ The driver sees counts alone.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
+from pipeline.conformers.structure import structure_counts
 from pipeline.detectors.energy_head import energies_of
-from pipeline.encoding.plan import EncodingPlan, check_inputs, plan_encoding
+from pipeline.encoding.plan import EncodingPlan, check_structures, plan_encoding
 from pipeline.encoding.stored_features import encode, stages_of
 from pipeline.encoding.tuning import tuned_pool
-from pipeline.molecules.formats import data_files, stream_rows
+from pipeline.molecules.folders import data_files
+from pipeline.molecules.formats import check_files
+from pipeline.molecules.rejected import warn_if_many
+from pipeline.molecules.sources import check_first_rows
 from pipeline.runtime import telemetry
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import json_bytes, write_atomically
@@ -23,10 +28,13 @@ from pipeline.scoring.calibration import Calibration
 from pipeline.scoring.extremes import write_extremes
 from pipeline.scoring.graph import scoring_graph
 from pipeline.scoring.output_folder import done_chunks
+from pipeline.scoring.repeated_ids import repeated_ids
 from pipeline.scoring.settings import ScoreSettings
 from pipeline.scoring.totals import Totals
 from pipeline.training.checkpoint import Checkpoint, load_checkpoint
 from pipeline.training.checkpoint_encoder import check_same_encoder, settings_of
+
+log = logging.getLogger(__name__)
 
 
 def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
@@ -49,17 +57,24 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
     encoder = settings_of(
         checkpoint, settings, data_file=settings.data_file,
         conformer_seconds=settings.conformer_seconds, conformer_gb=settings.conformer_gb,
+        fragments=settings.fragments,
     )  # fmt: skip
+    settings = replace(settings, fragments=encoder.fragments)
     encoder = replace(  # None too: the training run's machine may have been another
         encoder, encoding_batch_size=settings.encoding_batch_size,
         encoder_workers=settings.encoder_workers,
     )  # fmt: skip
-    files = data_files(settings.data_file)
-    check_inputs(encoder)
+    notes = check_files(settings)
     check_same_encoder(checkpoint, encoder)
-    for file in files[:1]:  # a column that is not there is told before anything is computed
-        next(stream_rows(file, settings, 1), None)
+    if settings.structures != encoder.structures:
+        log.warning(
+            "--structures %s, but the head was trained with --structures %s: features of other "
+            "coordinates differ", settings.structures, encoder.structures,
+        )  # fmt: skip
+    files = data_files(settings.data_file)
+    check_first_rows(files[0], settings)
     plan = plan_encoding(encoder)
+    check_structures(settings.structures, plan.tables)
     done = done_chunks(settings, checkpoint, files, plan.tables.features.key)
     calibration = calibrated(checkpoint, plan)
     count = len(calibration.energies)
@@ -78,18 +93,25 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
     found = write_extremes(settings.output_dir, settings.top)
     if found.rows == 0:
         raise InputError(f"{settings.data_file}: the file has no rows")
+    warn_if_many(found.reasons, found.rows, settings.data_file)
+    repeated = repeated_ids(settings.output_dir, found.rows, settings.chunk_size)
     summary = {
         "dataset": settings.dataset or settings.data_file,
         "checkpoint": settings.checkpoint,
         **{name: checkpoint.encoder[name] for name in ("encoder", "weights")},
+        "reading": notes,
         "rows_in": found.rows,
         "scored": found.scored,
         "rejected": found.rejected,
         "ood": found.ood,
+        "structures": {} if plan.tables.conformers is None else structure_counts(found.structures),
         "alpha": settings.alpha,
         "energy_threshold": calibration.threshold(settings.alpha),
         "calibration_molecules": count,
+        "repeated_ids": repeated._asdict(),
         "rows_of_this_run": totals.sums["rows"],
+        "fragments": settings.fragments,
+        "fragments_removed": totals.sums["fragments_removed"],
         "encoded": totals.sums["encoded"],
         "seconds": progress.seconds,
         "molecules_per_second": progress.rate,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.molecules.settings import LibrarySettings
 from pipeline.runtime.settings import bounded
@@ -13,6 +14,8 @@ from pipeline.training.settings import CheckpointSettings
 class ScoreSettings(LibrarySettings, CheckpointSettings):
     """Score a library of any size with a trained head."""
 
+    fragments: Literal["keep", "largest"] | None = None
+    """Of a salt or mixture: keep all fragments, or only the largest; default: as in training."""
     alpha: float = bounded(0.05, above=0, below=1)
     """A molecule is OOD if its p-value is at most this: the share of ID molecules that are
     called OOD wrongly."""

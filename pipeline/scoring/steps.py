@@ -15,13 +15,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
+from pipeline.encoding.given_structures import given_rows
 from pipeline.encoding.lookup import known, pending_of, refused, unique, without
 from pipeline.encoding.plan import EncoderPool, EncodingPlan
 from pipeline.encoding.stage_times import nodes_of, shares_of
 from pipeline.encoding.steps import EncodeBatch, make_conformers, read_conformers
-from pipeline.encoding.tables import REJECTIONS, TO_ENCODE
+from pipeline.encoding.structures import with_structures
+from pipeline.encoding.tables import CONFORMERS, REJECTIONS, TO_ENCODE
+from pipeline.molecules.folders import DataFile
 from pipeline.molecules.formats import stream_rows
-from pipeline.molecules.raw_rows import DataFile
+from pipeline.molecules.raw_rows import STRUCTURES
 from pipeline.molecules.rejected import REJECTED, with_ids
 from pipeline.molecules.settings import LibrarySettings
 from pipeline.molecules.sources import parse_block
@@ -38,6 +41,7 @@ SCORES = pa.schema(
         ("energy", pa.float64()),
         ("p_value", pa.float64()),
         ("is_ood", pa.bool_()),
+        ("structure", pa.string()),  # parts of earlier versions lack it
     ]
 )
 SCORES_FOLDER, REJECTED_FOLDER = "scores", "rejected"
@@ -72,17 +76,7 @@ def read_chunks(
         for place, piece in enumerate(stream_rows(DataFile(**file), settings, rows)):
             name = chunk_name(number, place)
             if name not in done:
-                piece = with_names(piece, file["stem"], place * rows)
                 yield pa.table({"chunk": [name], "rows": [packed(piece)]})
-
-
-def with_names(rows: pa.Table, stem: str, start: int) -> pa.Table:
-    """Rows of a file from a place on; an empty id becomes the one that a row without ids has."""
-    if not rows["id"].null_count:
-        return rows
-    names = pa.array([f"{stem}:{start + i}" for i in range(rows.num_rows)])
-    column = pc.coalesce(rows["id"], names)
-    return rows.set_column(rows.column_names.index("id"), "id", column)
 
 
 def chunk_name(file: int, place: int) -> str:
@@ -90,8 +84,12 @@ def chunk_name(file: int, place: int) -> str:
     return f"part-{file:05d}-{place:07d}"
 
 
-def look_up(chunk: pa.Table, step: Step) -> pa.Table:
+def look_up(chunk: pa.Table, step: Step, fragments: str) -> pa.Table:
     """Parse a chunk's rows and find in the store what it has of their molecules.
+
+    Parameters
+    ----------
+    fragments : as of `parse_block`.
 
     Returns
     -------
@@ -101,21 +99,25 @@ def look_up(chunk: pa.Table, step: Step) -> pa.Table:
     """
     plan: EncodingPlan = ray.get(step.plan)
     tables = plan.tables
-    parsed = parse_block(unpacked(chunk["rows"][0]))
+    parsed = parse_block(unpacked(chunk["rows"][0]), fragments)
     wanted = unique(parsed.filter(parsed["reason"].is_null()))
     found = known(wanted, plan)
     rejected = refused(without(wanted, found), plan)
     todo = without(without(wanted, found), rejected)
-    pending = pending_of(todo, plan)
-    unmade, ready = pending.unmade, [_to_encode(rejected)]
+    given = given_rows(parsed.filter(pc.is_in(parsed["key"], todo["key"].combine_chunks())), tables)
+    if given.num_rows:
+        usable = given.filter(given["reason"].is_null())
+        tables.conformers.write(usable.select(CONFORMERS.names), step.run)
+    pending = pending_of(without(todo, given), plan)
+    unmade, ready = pending.unmade, [_to_encode(rejected), given]
     if tables.conformers is None:
         unmade, ready = unmade.slice(0, 0), [*ready, _to_encode(unmade)]
     elif pending.stored.num_rows:
         ready.append(read_conformers(pending.stored, tables))
     return _row(
         chunk,
-        rows=parsed,
-        features=tables.features.read(found["key"].to_pylist()),
+        rows=parsed.drop_columns([n for n in STRUCTURES.names if n in parsed.column_names]),
+        features=with_structures(tables.features.read(found["key"].to_pylist()), tables),
         molecules=pa.concat_tables(ready),
         unmade=unmade,
     )
@@ -187,6 +189,7 @@ class ScoreChunk:
         metrics.count("scored", scores.num_rows)
         counts = {
             "rows": rows.num_rows,
+            "fragments_removed": pc.sum(rows["fragments_removed"]).as_py() or 0,
             "encoded": made.num_rows,
             "gpu_gb": telemetry.peak_gpu_memory_gb(),
             "resident_gb": telemetry.peak_resident_memory_gb(),
@@ -200,15 +203,22 @@ class ScoreChunk:
 
         if not tables:
             return SCORES.empty_table()
-        keys = [key for table in tables for key in table["key"].to_pylist()]
-        vectors = np.concatenate([feature_matrix(table) for table in tables])
-        place = {key: i for i, key in enumerate(keys)}
-        scored = rows.filter(pc.is_in(rows["key"], pa.array(keys, pa.string())))
-        energies = energies_of(self.head, vectors, device=self.device)
-        energies = energies[[place[key] for key in scored["key"].to_pylist()]].astype(np.float64)
+        features = pa.concat_tables(tables, promote_options="default")
+        scored = rows.filter(pc.is_in(rows["key"], features["key"].combine_chunks()))
+        place = pc.index_in(scored["key"], features["key"].combine_chunks()).to_numpy()
+        energies = energies_of(self.head, feature_matrix(features), device=self.device)
+        energies = energies[place].astype(np.float64)
         p_values = self.calibration.p_values(energies)
-        made = {"energy": energies, "p_value": p_values, "is_ood": p_values <= self.alpha}
-        columns = {"id": scored["id"], "smiles": scored["smiles"], **made}
+        columns = {
+            "id": scored["id"],
+            "smiles": scored["smiles"],
+            "energy": energies,
+            "p_value": p_values,
+            "is_ood": p_values <= self.alpha,
+            "structure": pa.nulls(scored.num_rows, pa.string()),
+        }
+        if "structure" in features.column_names:  # an encoder without conformers gives none
+            columns["structure"] = features["structure"].take(pa.array(place))
         return pa.table(columns, schema=SCORES)
 
 

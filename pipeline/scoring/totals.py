@@ -11,13 +11,15 @@ import pyarrow.compute as pc
 
 from pipeline.encoding.tables import NODES, PEAKS, SHARES
 
+COUNTS = ("rows", "fragments_removed", "encoded")
+
 
 class Totals:
     """What this run's chunks say of themselves, added up.
 
     Attributes
     ----------
-    sums : "rows", "encoded" and SHARES.
+    sums : COUNTS and SHARES.
     peaks : PEAKS, the largest of any encoder.
     nodes : for each of NODES, molecules by node.
     """
@@ -29,7 +31,7 @@ class Totals:
 
     def add(self, counts: pa.Table) -> None:
         """Add the counts of some chunks; see `ScoreChunk`."""
-        for name in ("rows", "encoded", *SHARES):
+        for name in (*COUNTS, *SHARES):
             self.sums[name] += pc.sum(counts[name]).as_py()
         for name in PEAKS:
             self.peaks[name] = max(self.peaks[name], pc.max(counts[name]).as_py())

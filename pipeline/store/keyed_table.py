@@ -118,13 +118,26 @@ class KeyedTable:
         unique, first = np.unique(every_key, return_index=True)
         return Index(shards, unique, shard[first], row[first])
 
-    def read_shard(self, shard: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """One shard's rows; DamagedFile as `read`."""
+    def read_shard(
+        self, shard: str, columns: Sequence[str] | None = None, optional: Sequence[str] = ()
+    ) -> pa.Table:
+        """One shard's rows; `columns`, `optional` and DamagedFile as `read_parquet`."""
         fs, _ = fsspec.url_to_fs(self.uri)
-        return read_parquet(fs, shard, columns)
+        return read_parquet(fs, shard, columns, optional=optional)
 
-    def read(self, keys: Sequence[str], index: Index | None = None) -> pa.Table:
+    def read(
+        self,
+        keys: Sequence[str],
+        index: Index | None = None,
+        columns: Sequence[str] | None = None,
+        optional: Sequence[str] = (),
+    ) -> pa.Table:
         """Rows of the molecules asked for, in that order.
+
+        Parameters
+        ----------
+        columns, optional : as `read_parquet`; where one shard has an optional column and another
+            lacks it, the other's rows have nulls there.
 
         Raises
         ------
@@ -139,10 +152,14 @@ class KeyedTable:
         order = [np.flatnonzero(index.shard[position] == number) for number in numbers]
 
         rows = {index.shards[n]: index.row[position[here]] for n, here in zip(numbers, order)}
-        pieces = list(read_all(list(rows), lambda shard: self.read_shard(shard).take(rows[shard])))
+
+        def read(shard: str) -> pa.Table:
+            return self.read_shard(shard, columns, optional).take(rows[shard])
+
+        pieces = list(read_all(list(rows), read))
         if not pieces:
             return pa.table({"key": pa.array([], pa.string())})
-        return pa.concat_tables(pieces).take(np.argsort(np.concatenate(order)))
+        return _together(pieces).take(np.argsort(np.concatenate(order)))
 
     def _positions(self, keys: Sequence[str], index: Index) -> np.ndarray:
         position = index.find(keys)
@@ -176,7 +193,15 @@ class KeyedTable:
         for shard in pc.unique(places["shard"]).to_pylist():
             rows = places.filter(pc.equal(places["shard"], shard))["row"]
             pieces.append(self.read_shard(shard).take(rows))
-        return pa.concat_tables(pieces)
+        return _together(pieces)
+
+    def bytes_per_row(self, keys: Sequence[str]) -> float:
+        """What a row takes in the store: of the shards that hold these keys; errors as `read`."""
+        index = self.index()
+        numbers = np.unique(index.shard[self._positions(keys, index)])
+        fs, _ = fsspec.url_to_fs(self.uri)
+        size = sum(fs.size(index.shards[number]) for number in numbers)
+        return size / int(np.isin(index.shard, numbers).sum())
 
     def read_features(self, keys: Sequence[str], index: Index | None = None) -> np.ndarray:
         """Feature vectors (n, d) of the molecules asked for, in that order; errors as `read`."""
@@ -206,6 +231,11 @@ class Snapshot(KeyedTable):
             super().write(rows, run)
 
 
+def _together(pieces: list[pa.Table]) -> pa.Table:
+    """Shards' rows as one table; a column that some versions did not write is null there."""
+    return pa.concat_tables(pieces, promote_options="default")
+
+
 def feature_matrix(rows: pa.Table) -> np.ndarray:
     """The vectors (n, d) of a features table's rows, in memory of their own."""
     column = rows["features"].combine_chunks()
@@ -213,8 +243,16 @@ def feature_matrix(rows: pa.Table) -> np.ndarray:
     return flat.reshape(rows.num_rows, column.type.list_size)
 
 
-def features_table(keys: Sequence[str], features: np.ndarray) -> pa.Table:
-    """Rows for a features table: `key` and `features`, a fixed-size list."""
+def features_table(
+    keys: Sequence[str], features: np.ndarray, structures: Sequence[str | None] | None = None
+) -> pa.Table:
+    """Rows for a features table: `key`, `features` (a fixed-size list), and `structure` if given.
+
+    Shards of earlier versions lack the structures.
+    """
     flat = pa.array(np.ascontiguousarray(features).ravel())
     vectors = pa.FixedSizeListArray.from_arrays(flat, features.shape[1])
-    return pa.table({"key": pa.array(keys, pa.string()), "features": vectors})
+    columns = {"key": pa.array(keys, pa.string()), "features": vectors}
+    if structures is not None:
+        columns["structure"] = pa.array(structures, pa.string())
+    return pa.table(columns)

@@ -18,6 +18,7 @@ import torch
 
 from pipeline.store.keyed_table import Index, KeyedTable
 
+NOT_TRAINED_ON = ("key", "structure")  # columns of the store's tables
 SHUFFLE_BATCHES = 4  # a streamed set is shuffled within a window of this many batches
 
 
@@ -148,4 +149,5 @@ def stream_of(table: KeyedTable, index: Index, keys: Sequence[str]) -> ray.data.
 
 
 def _read(places: pa.Table, table: KeyedTable) -> pa.Table:
-    return table.read_places(places).drop_columns(["key"])
+    rows = table.read_places(places)
+    return rows.drop_columns([name for name in NOT_TRAINED_ON if name in rows.column_names])

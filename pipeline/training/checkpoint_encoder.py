@@ -27,6 +27,11 @@ def settings_of(
     known = {f.name for f in fields(TrainSettings)}
     trained = TrainSettings(**{k: v for k, v in checkpoint.settings.items() if k in known})
     changes = {k: v for k, v in (changes | {"weights": settings.weights}).items() if v is not None}
+    if changes.get("fragments", trained.fragments) != trained.fragments:
+        log.warning(
+            "--fragments %s, but the head was trained with --fragments %s: a salt is another "
+            "molecule to it", changes["fragments"], trained.fragments,
+        )  # fmt: skip
     return replace(
         trained,
         cache_root=settings.cache_root,

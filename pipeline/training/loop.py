@@ -17,7 +17,6 @@ import numpy as np
 import ray.train
 import torch
 import torch.distributed as dist
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from pipeline.detectors.losses import pair_dynamics, training_loss
@@ -180,6 +179,8 @@ class TrainingState:
         )
         energies = torch.cat([id_energy, ood_energy]).cpu().numpy()
         labels = np.repeat([0, 1], [len(id_energy), len(ood_energy)])
+        from sklearn.metrics import roc_auc_score  # slow to import, and no driver needs it
+
         return same_everywhere(float(roc_auc_score(labels, energies)), self.device)
 
     def report(self) -> None:

@@ -32,10 +32,10 @@ def run_training(settings: TrainSettings, share: float = 1.0) -> dict[str, Any]:
     dict
         The content of training_stats.json.
     """
-    check_inputs(settings)
+    notes = check_inputs(settings)
     check_finetuning_flags(settings)
     finetuning = prepare_finetuning(settings) if settings.finetune_encoder else None
-    plan, source = open_run(settings)
+    plan, source = open_run(settings, notes)
     # The test molecules' features are the base encoder's, of no use to a finetuned one.
     roles = tuple(ROLES) if finetuning is None else TRAINING_ROLES
     sample = assign_roles(source.molecules, settings, settings.data_file, roles)

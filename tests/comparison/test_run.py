@@ -71,6 +71,7 @@ def test_a_failed_run_is_reported_and_the_others_count(home, made):
     assert summary["failed"] == [{"arm": "frozen", "seed": 2, "reason": "RuntimeError: is on fire"}]
     assert summary["improvement"]["auroc"]["seeds"] == [1]
     assert summary["arms"]["finetuned"]["metrics"]["auroc"]["values"].keys() == {"1", "2"}
+    assert summary["rivals"].keys() == {"descriptor", "tanimoto"}
     assert "frozen, seed 2: RuntimeError" in (home / "out" / "comparison_summary.txt").read_text()
 
 

@@ -192,6 +192,20 @@ def test_the_text_concludes_what_the_interval_says(shift, told):
     assert str(N_OOD) in text.splitlines()[0]
 
 
+def test_an_arm_that_does_not_stand_above_what_needs_no_training_is_warned_of():
+    summary = summary_of(both_arms((1, 2), frozen_shift=0.0, finetuned_shift=9.0))
+    assert "needs no training" not in summary_text(summary)  # runs of an earlier version
+    interval = {"auroc_ci95": [0.8, 0.95]}
+    summary["rivals"] = {
+        "descriptor": {"name": "rings", "ood_is": "lower", "auroc": 0.9, **interval},
+        "tanimoto": {"auroc": 0.6, **interval},
+    }
+    text = summary_text(summary)
+    assert "  0.900 [0.800, 0.950] rings (lower is OOD)\n" in text
+    assert "Warning: rings (lower is OOD) alone has AUROC 0.900" in text
+    assert "the frozen encoder 0." in text and "the finetuned encoder 1." not in text
+
+
 def test_seeds_that_disagree_conclude_nothing():
     strong = [make_run("frozen", 1, 0.5), make_run("finetuned", 1, 3.0)]
     weak = [make_run("frozen", 2, 1.2), make_run("finetuned", 2, 0.9)]

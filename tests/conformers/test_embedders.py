@@ -2,7 +2,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 from types import ModuleType
 
@@ -11,6 +10,7 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import AllChem, rdDistGeom
 
+from pipeline.conformers import child_process
 from pipeline.conformers.child_process import ATTEMPTS, IsolatedEmbedder
 from pipeline.conformers.conformer import identity
 from pipeline.conformers.nvmolkit_embedder import embed_many
@@ -73,23 +73,20 @@ def test_a_molecule_that_hangs_is_rejected_and_the_next_one_works(isolated):
     assert len(isolated.embed("CCO").atoms) == 3
 
 
-def test_a_molecule_that_kills_rdkit_is_rejected_and_the_next_one_works():
+def test_a_molecule_that_kills_rdkit_is_rejected_and_the_next_one_works(monkeypatch):
     embedder = IsolatedEmbedder(seed=42, hydrogens=False, limit_seconds=60)
-    children = []
+    killed, read_line = [], child_process._read_line
 
-    def kill_each():
-        while len(children) < ATTEMPTS:
-            child = embedder._child
-            if child is not None and child.pid not in children:
-                time.sleep(0.5)  # until it is at work
-                children.append(child.pid)
-                os.kill(child.pid, signal.SIGKILL)
+    def killing(child, limit_seconds):
+        if limit_seconds == embedder.limit_seconds and len(killed) < ATTEMPTS:  # it is at work
+            killed.append(child.pid)
+            os.kill(child.pid, signal.SIGKILL)
+        return read_line(child, limit_seconds)
 
-    killer = threading.Thread(target=kill_each)
-    killer.start()
+    monkeypatch.setattr(child_process, "_read_line", killing)
     with pytest.raises(RowRejected, match="RDKit crashed on it 2 times"):
         embedder.embed(HANGS)
-    killer.join()
+    assert len(set(killed)) == ATTEMPTS
     assert len(embedder.embed("CCO").atoms) == 3
     embedder.close()
 

@@ -28,7 +28,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     """The working directory, with two good files in it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "good.smi").write_text("OCC\n")
-    (tmp_path / "good.csv").write_text("structure,y\nOCC,1\n")
+    (tmp_path / "good.csv").write_text("formula,y\nOCC,1\n")
     return tmp_path
 
 
@@ -47,7 +47,7 @@ BAD_FLAGS = {
     "missing file": (["--data_file", "absent.csv", *GOOD[2:]], ["absent.csv", "no such file"]),
     "missing column": (
         ["--data_file", "good.csv", *GOOD[2:]],
-        ["'smiles'", "structure, y", "--smiles_column"],
+        ["'smiles'", "formula, y", "--smiles_column"],
     ),
     "missing weights": ([*GOOD[:2], "--weights", "absent.pt"], ["absent.pt", "untrained"]),
     "missing configuration": (["--config", "absent.yaml"], ["absent.yaml"]),
@@ -130,10 +130,10 @@ def test_a_run_accounts_for_every_row(
 
     molecules = pq.read_table("outputs/molecules.parquet").to_pylist()
     rejected = pq.read_table("outputs/rejected.parquet").to_pylist()
-    written = [f"m{i}" for i in range(13)] + ["rows:13"]
+    written = [f"m{i}" for i in range(13)] + ["rows:13#"]
     assert sorted(row["id"] for row in molecules + rejected) == sorted(written)
     assert {row["id"]: row["stage"] for row in rejected} == {
-        "m9": "parse", "m10": "parse", "m11": "conformers", "rows:13": "read",
+        "m9": "parse", "m10": "parse", "m11": "conformers", "rows:13#": "read",
     }  # fmt: skip
     assert all(row["reason"] for row in rejected)
     for row in molecules:

@@ -246,6 +246,8 @@ def test_minimol_makes_no_conformers(ray_session, tmp_path, known):
     result = run(known, tmp_path / "store", foundation_model="minimol")
     assert result.encoded == 20
     assert not (tmp_path / "store" / "conformers").exists()
+    (shard,) = (tmp_path / "store").glob("features/*/*.parquet")
+    assert pq.read_schema(shard).names == ["key", "features"]
     expected = load_encoder("minimol", device="cpu").encode_smiles([canonicalize(s) for s in known])
     found = values(result, known)
     assert found.shape == (20, 512)

@@ -54,6 +54,7 @@ def test_a_kept_checkpoint_gives_the_kept_energies(name, tmp_path, monkeypatch):
     checkpoint = str(KEPT / name / "checkpoint")
     results = run_evaluation(EvaluateSettings(checkpoint=checkpoint, **usual(tmp_path)))
     assert results["encoding_time_seconds"] == 0  # all features were found
+    assert results["structures"]["3d"] > 0 and "unknown" not in results["structures"]
     file = "detailed_predictions.csv"
     energies, kept = (column(folder / file, "energy") for folder in (tmp_path, KEPT / name))
     assert np.ptp(kept) > 1e-3

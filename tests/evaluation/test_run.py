@@ -125,7 +125,7 @@ def test_seeds_share_the_features(runs):
 
 
 def test_results_carry_the_metrics_and_the_encoders_label(runs):
-    settings, _, evaluation = runs[42]
+    settings, stats, evaluation = runs[42]
     with open(f"{settings.output_dir}/ood_evaluation_results.json") as file:
         written = json.load(file)
     assert written == json.loads(json.dumps(evaluation))
@@ -137,6 +137,10 @@ def test_results_carry_the_metrics_and_the_encoders_label(runs):
         written["ood_mean_energy"] - written["id_mean_energy"]
     )
     assert written["peak_gpu_memory_eval_gb"] >= 0
+    audit = written["audit"]
+    assert audit["tanimoto"]["training_molecules"] == stats["molecules"]["id_train"]
+    model = written["auroc"] - audit["descriptor"]["lead"]
+    assert model == pytest.approx(audit["descriptor"]["auroc"])
 
 
 def test_predictions_give_the_same_metrics_again(runs):

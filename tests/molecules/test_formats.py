@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.molecules import formats
-from pipeline.molecules.formats import SPLITS, data_files, stream_rows
+from pipeline.molecules.folders import data_files
+from pipeline.molecules.formats import stream_rows
+from pipeline.molecules.raw_rows import SPLITS
+from pipeline.molecules.reading import content
 from pipeline.molecules.settings import SourceSettings
 from pipeline.runtime.errors import InputError
 from tests.molecules.data_files import CSV, DRUGOOD, SMILES, parquet, read, rows, save
@@ -169,7 +171,7 @@ def test_a_file_without_rows_is_an_input_error(tmp_path, name, content):
 
 
 def test_types_of_later_rows_may_differ_from_those_of_the_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "CSV_BLOCK_BYTES", 64)
+    monkeypatch.setattr(content, "PIECE_ROWS", 7)
     lines = [f"C,{i},{i}" for i in range(50)] + ["C,0.5,text", "C,,", "C,True,1", "C,nan,1"]
     found = rows(save(tmp_path / "d.csv", "\n".join(["smiles,y,z", *lines])), label_column="y")
     assert found["label"].to_pylist() == [*range(50), 0.5, None, 1, None]
@@ -179,15 +181,14 @@ def test_smiles_that_are_not_utf8_cost_their_row_alone(ray_session, tmp_path):
     source = read(save(tmp_path / "d.csv", b"smiles,y\nC,1\n\xff\xfe,2\nCC,3\n"))
     assert source.molecules["id"].to_pylist() == ["d:0", "d:2"]
     assert source.rejected["id"].to_pylist() == ["d:1"]
-    with pytest.raises(InputError, match="UTF8"):
+    with pytest.raises(InputError, match="not UTF-8"):
         rows(save(tmp_path / "ids.csv", b"smiles,code\nC,\xff\xfe\n"), id_column="code")
 
 
 @pytest.mark.parametrize("most", [1, 7, 100, 10**6])
 def test_pieces_of_a_file_are_its_rows_with_their_numbers(tmp_path, monkeypatch, most):
     """Blocks of a few lines each, so that pyarrow reads malformed rows ahead."""
-    monkeypatch.setattr(formats, "CSV_BLOCK_BYTES", 128)
-    monkeypatch.setattr(formats, "PIECE_ROWS", 9)
+    monkeypatch.setattr(content, "PIECE_ROWS", 9)
     malformed = {3, 10, 11, 57, 119}
     lines = [f"{'C' * (i + 1)},{i}" + ",x" * (i in malformed) for i in range(120)]
     smiles = ["C" * (i + 1) for i in range(120)]

@@ -157,6 +157,28 @@ def test_an_absent_split_is_an_input_error_that_names_it(absent):
         roles_of(table)
 
 
+def test_a_file_without_ood_molecules_is_told_as_such():
+    table = split_table({"train": 5, "iid_val": 5, "iid_test": 5})
+    told = "no OOD molecules, only train, iid_val, iid_test; make a split with jobs.split.*column"
+    with pytest.raises(InputError, match=told):
+        roles_of(table)
+    sample = assign_roles(table, SamplingSettings(), "split.json", ("id_train", "id_test"))
+    assert sample.num_rows == 10
+
+
+@pytest.mark.parametrize("word", ["NA", "nan", "", None])
+def test_words_for_nothing_are_no_domain(word):
+    table = small(100, domain_size=2)
+    names = [word, *table["domain"].to_pylist()[1:]]
+    first = table["split"].to_pylist().index("ood_val")
+    names[first] = word
+    place = table.column_names.index("domain")
+    table = table.set_column(place, "domain", pa.array(names, pa.string()))
+    assert roles_of(table, sampling="all")["ood_val"].equals(
+        roles_of(table, sampling="all", ood_val_by="molecule")["ood_val"]
+    )
+
+
 def test_only_the_splits_of_the_roles_wanted_must_be_there():
     tests = split_table({"iid_test": 5, "ood_test": 6})
     sample = assign_roles(tests, SamplingSettings(), "split.json", ("id_test", "ood_test"))
@@ -165,11 +187,11 @@ def test_only_the_splits_of_the_roles_wanted_must_be_there():
 
 def overlapping(count: int) -> pa.Table:
     """The first molecules of iid_test are also the first of train."""
-    keys = np.array(FILE["key"].to_pylist())
+    smiles = np.array(FILE["smiles"].to_pylist(), dtype=object)
     first = {split: FILE["split"].to_pylist().index(split) for split in ("train", "iid_test")}
     for i in range(count):
-        keys[first["iid_test"] + i] = keys[first["train"] + i]
-    return FILE.set_column(FILE.column_names.index("key"), "key", pa.array(keys))
+        smiles[first["iid_test"] + i] = smiles[first["train"] + i]
+    return FILE.set_column(FILE.column_names.index("smiles"), "smiles", pa.array(smiles))
 
 
 def test_overlap_is_an_input_error_that_counts_and_shows_the_first():
@@ -178,7 +200,7 @@ def test_overlap_is_an_input_error_that_counts_and_shows_the_first():
     message = str(error.value)
     assert "5 molecules are in more than one split" in message
     assert message.count("iid_test and train") == 3
-    assert "iid_test:0 in" in message and "--allow_overlap" in message
+    assert "train:0 in" in message and "--allow_overlap" in message
     with pytest.raises(InputError, match="5 molecules"):
         roles_of(overlapping(5))
 

@@ -12,8 +12,7 @@ from rdkit import Chem
 
 from pipeline.molecules.identity import canonicalize, molecule_key
 from pipeline.molecules.rejected import with_ids
-from pipeline.molecules.sources import first_of_each
-from pipeline.runtime.errors import RowRejected
+from pipeline.runtime.errors import InputError, RowRejected
 from tests.molecules.data_files import DRUGOOD, SMILES, read, rows, save
 
 
@@ -63,7 +62,6 @@ def test_duplicates_within_a_split_are_rejected_and_across_splits_are_kept(ray_s
 def test_without_splits_a_repeated_molecule_keeps_every_row(ray_session, tmp_path):
     source = read(save(tmp_path / "d.smi", "OCC\nC\nCCO\n"))
     assert source.molecules.num_rows == 3 and source.rejected.num_rows == 0
-    assert first_of_each(source.molecules)["id"].to_pylist() == ["d:0", "d:1"]
 
 
 def test_molecules_carry_split_label_and_domain_in_input_order(ray_session, tmp_path):
@@ -75,7 +73,8 @@ def test_molecules_carry_split_label_and_domain_in_input_order(ray_session, tmp_
     ]
 
 
-GOOD = st.sampled_from([f"{smiles},train" for smiles in [*SMILES, "CCO", "C", "N"]])
+GOOD_LINES = [f"{smiles},train" for smiles in [*SMILES, "CCO", "C", "N"]]
+GOOD = st.sampled_from(GOOD_LINES)
 BAD = st.sampled_from([",ood_val", "C1CC,train", "xx,ood_val", "C,train,9", "C", "'O,train"])
 
 
@@ -85,6 +84,10 @@ BAD = st.sampled_from([",ood_val", "C1CC,train", "xx,ood_val", "C,train,9", "C",
 @given(lines=st.lists(st.one_of(GOOD, BAD), min_size=1, max_size=40))
 def test_every_row_is_a_molecule_or_rejected(ray_session, tmp_path, lines):
     path = save(tmp_path / "d.csv", "\n".join(["smiles,part", *lines]) + "\n")
+    if not any(line in GOOD_LINES for line in lines):
+        with pytest.raises(InputError, match=f"none of {len(lines)} rows is a molecule"):
+            read(path, split_column="part")
+        return
     source = read(path, split_column="part")
     ids = source.molecules["id"].to_pylist() + source.rejected["id"].to_pylist()
     assert sorted(ids) == sorted(f"d:{i}" for i in range(len(lines)))
@@ -101,6 +104,18 @@ def test_rows_beyond_one_block_keep_their_order(ray_session, tmp_path):
     assert numbers == [i for i in range(4500) if i % 11]
     assert source.molecules["smiles"].to_pylist() == [written[i] for i in numbers]
     assert source.rows == 4500
+
+
+def test_only_the_largest_fragments_are_kept_if_asked(tmp_path):
+    path = save(tmp_path / "d.smi", "CCN.Cl\nCCO\nxx\nCCN\nC.Cl\n")
+    kept, largest = read(path), read(path, fragments="largest")
+    assert kept.molecules["smiles"].to_pylist() == ["CCN.Cl", "CCO", "CCN", "C.Cl"]
+    assert kept.fragments_removed == 0
+    assert largest.molecules["smiles"].to_pylist() == ["CCN", "CCO", "CCN", "C"]
+    assert largest.fragments_removed == 2 and largest.rows == 5
+    keys = largest.molecules["key"].to_pylist()
+    assert keys[0] == keys[2] == molecule_key("CCN")
+    assert largest.rejected["smiles"].to_pylist() == ["xx"]
 
 
 def test_a_rejected_molecule_is_reported_for_each_of_its_rows():

@@ -19,18 +19,16 @@ from jobs import score as score_job
 from jobs.cli import main
 from pipeline.detectors.energy_head import EnergyHead, energies_of
 from pipeline.encoders import load_encoder
-from pipeline.encoding.tables import Tables
-from pipeline.molecules.identity import canonicalize, molecule_key
+from pipeline.molecules.identity import canonicalize
 from pipeline.runtime.errors import InputError
 from pipeline.scoring.calibration import Calibration
 from pipeline.scoring.run import run_scoring
 from pipeline.scoring.settings import ScoreSettings
-from pipeline.training.checkpoint import save_checkpoint
-from pipeline.training.settings import TrainSettings
 from tests.commands import assert_one_line, start_job, wait_for_success, wait_until
 from tests.held import hold, release
+from tests.scoring.made_library import BAD_LINES, SALT, settings, table
 
-BAD_LINES = {7: "nonsense", 20: "", 21: "[H][H]"}
+pytestmark = pytest.mark.usefixtures("encoder_in_process")
 
 
 # --- p-values ---------------------------------------------------------------------------------
@@ -65,68 +63,12 @@ def test_exchangeable_molecules_are_called_ood_at_most_as_often_as_alpha():
 # --- scoring ----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def home(ray_session, encoder_in_process, tmp_path_factory, small_weights, moses_smiles) -> Path:
-    """A folder with a checkpoint whose head is random, and 60 rows of which three are bad."""
-    folder = tmp_path_factory.mktemp("score")
-    trained = TrainSettings(
-        data_file="unused", weights=str(small_weights), precision="fp32", device="cpu"
-    )
-    tables = Tables.of(trained)
-    torch.manual_seed(1)
-    head = EnergyHead(64, hidden_dim=16)
-    calibration = [canonicalize(s) for s in moses_smiles[100:119]]
-    molecules = pa.table(
-        {
-            "id": [f"v{i}" for i in range(19)],
-            "key": [molecule_key(s) for s in calibration],
-            "smiles": calibration,
-            "role": ["id_val"] * 19,
-        }
-    )
-    config = {
-        "encoder": tables.identity,
-        "features_key": tables.features.key,
-        "head": {"width": 64, "hidden_dim": 16, "dropout": 0.1},
-        "settings": asdict(trained),
-    }
-    save_checkpoint(str(folder / "checkpoint"), head.state_dict(), config, {}, molecules)
-    rows = list(moses_smiles[:60])
-    rows[33] = rows[2]  # a molecule that is there twice, in chunks far apart
-    for place, text in BAD_LINES.items():
-        rows[place] = text
-    (folder / "library.smi").write_text("\n".join(rows) + "\n")
-    return folder
-
-
-def settings(home: Path, name: str, **changes) -> ScoreSettings:
-    usual = {
-        "data_file": str(home / "library.smi"), "cache_root": str(home / "store"), "alpha": 0.1,
-        "chunk_size": 8, "top": 3,
-    }  # fmt: skip
-    return ScoreSettings(
-        checkpoint=str(home / "checkpoint"), device="cpu",
-        encoder_workers=1, output_dir=str(home / name), **{**usual, **changes},
-    )  # fmt: skip
-
-
-def table(folder: Path, name: str) -> list[dict]:
-    files = sorted((folder / name).glob("part-*.parquet"))
-    return pa.concat_tables([pq.read_table(file) for file in files]).to_pylist()
-
-
 def assert_same_scores(home: Path, name: str) -> None:
     """The rows of the undisturbed run, each once, in order; energies but for float32's sums."""
     scores, expected = table(home / name, "scores"), table(home / "whole", "scores")
     assert [row["id"] for row in scores] == [row["id"] for row in expected]
     energies = [[row["energy"] for row in rows] for rows in (scores, expected)]
     np.testing.assert_allclose(*energies, rtol=0, atol=1e-5)
-
-
-@pytest.fixture(scope="module")
-def whole(home) -> dict:
-    """The summary of an undisturbed run."""
-    return run_scoring(settings(home, "whole"))
 
 
 def test_every_row_is_scored_by_the_formula_or_rejected(home, whole, small_weights):
@@ -164,6 +106,9 @@ def test_the_ends_are_the_largest_and_smallest_energies(home, whole):
 
 def test_a_rerun_scores_only_what_is_missing(home, whole):
     folder = home / "whole"
+    old = folder / "scores/part-00000-0000004.parquet"
+    new = old.read_bytes()
+    pq.write_table(pq.read_table(old).drop_columns("structure"), old)  # as an earlier version
     before = {path.name: path.stat().st_mtime_ns for path in (folder / "scores").glob("part-*")}
     assert len(before) == 8
     content = (folder / "scores/part-00000-0000003.parquet").read_bytes()
@@ -175,6 +120,8 @@ def test_a_rerun_scores_only_what_is_missing(home, whole):
     after = {path.name: path.stat().st_mtime_ns for path in (folder / "scores").glob("part-*")}
     changed = {name for name in before if after[name] != before[name]}
     assert changed == {"part-00000-0000003.parquet"}
+    assert again["structures"] == {"3d": 48, "clashing": 1, "cropped": 0, "2d": 0, "unknown": 8}
+    old.write_bytes(new)
 
 
 def test_chunks_change_nothing_and_the_store_is_only_read_if_asked(home, whole):
@@ -232,7 +179,7 @@ def test_a_killed_run_is_continued_and_what_is_damaged_is_made_anew(home, whole,
     assert ids[0] == ids[1]
 
 
-@pytest.mark.parametrize("change", [{"alpha": 0.2}, {"chunk_size": 9}, {"smiles_column": "s"}])
+@pytest.mark.parametrize("change", [{"alpha": 0.2}, {"chunk_size": 9}, {"fragments": "largest"}])
 def test_scores_of_other_settings_are_not_mixed(home, whole, change):
     with pytest.raises(InputError, match=f"scores of another {next(iter(change))}"):
         run_scoring(replace(settings(home, "whole"), **change))
@@ -282,3 +229,15 @@ def test_an_empty_library_is_an_input_error(home, whole, tmp_path):
 def test_the_summary_says_what_was_done(home, whole):
     assert json.loads((home / "whole/run_summary.json").read_text())["calibration_molecules"] == 19
     assert whole["encoded"] == 57  # the molecule that is there twice lies in two chunks
+    assert whole["structures"] == {"3d": 56, "clashing": 1, "cropped": 0, "2d": 0}
+    structures = {row["smiles"]: row["structure"] for row in table(home / "whole", "scores")}
+    assert {s for s, structure in structures.items() if structure != "3d"} == {canonicalize(SALT)}
+    assert whole["repeated_ids"] == {"ids": 0, "rows": 0, "first": []}
+
+
+def test_only_the_largest_fragments_are_scored_if_asked(home, whole, tmp_path):
+    (tmp_path / "salts.smi").write_text("CCO.Cl\nOCC\n")
+    run = settings(home, "salts", data_file=str(tmp_path / "salts.smi"), fragments="largest")
+    assert (run_scoring(run)["fragments_removed"], whole["fragments_removed"]) == (1, 0)
+    salt, plain = table(home / "salts", "scores")
+    assert (salt["smiles"], salt["energy"]) == (plain["smiles"], plain["energy"])

@@ -34,6 +34,17 @@ def test_features_come_back_in_the_order_asked(table):
     assert table.read(keys_of(*order))["key"].to_pylist() == keys_of(*order)
 
 
+def test_a_row_takes_its_part_of_the_files_that_hold_such(table):
+    table.write(rows_of(*range(3)), new_run_stamp())
+    table.write(rows_of(*range(10, 110)), new_run_stamp())
+    small, large = (
+        os.path.getsize(f"{table.uri}/{name}") for name in files(table) if name[0] != "_"
+    )
+    assert table.bytes_per_row(keys_of(1)) == small / 3
+    assert table.bytes_per_row(keys_of(20, 40)) == large / 100
+    assert table.bytes_per_row(keys_of(1, 40)) == (small + large) / 103
+
+
 def test_features_are_in_memory_of_their_own(table):
     table.write(rows_of(1, 2), new_run_stamp())
     found = table.read_features(keys_of(1, 2))

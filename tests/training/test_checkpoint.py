@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from pipeline.detectors.energy_head import EnergyHead
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.runtime.errors import InputError
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.training.checkpoint_encoder import settings_of
 
 FILES = ("config.json", "model.safetensors", "metrics.json", "training_molecules.parquet")
 MOLECULES = pa.table({"id": ["a"], "key": ["0" * 32], "role": ["id_train"]})
@@ -38,6 +40,17 @@ def folder(head, tmp_path) -> Path:
     path = tmp_path / "checkpoint"
     save_checkpoint(str(path), head.state_dict(), config, {"best_val_auroc": 0.75}, MOLECULES)
     return path
+
+
+def test_the_training_runs_fragments_are_kept_unless_told_otherwise(folder, caplog):
+    old = load_checkpoint(str(folder))
+    new = replace(old, settings={**old.settings, "fragments": "largest"})
+    use = EvaluateSettings(checkpoint=str(folder))
+    assert settings_of(old, use).fragments == "keep"  # of a version without the setting
+    assert settings_of(new, use, fragments=None).fragments == "largest"
+    assert "trained with" not in caplog.text
+    assert settings_of(new, use, fragments="keep").fragments == "keep"
+    assert "trained with --fragments largest" in caplog.text
 
 
 def test_the_folder_holds_json_safetensors_and_parquet_only(folder):

@@ -12,32 +12,15 @@ from rdkit import Chem
 
 from jobs import cli
 from jobs.split import split as split_job
-from pipeline.molecules.formats import SPLITS
 from pipeline.molecules.identity import canonicalize
+from pipeline.molecules.raw_rows import SPLITS
 from pipeline.molecules.settings import SplitSettings
-from pipeline.molecules.splits import make_split, scaffold_domain
+from pipeline.molecules.splitting.domains import scaffold_domain
 from pipeline.runtime.errors import InputError
 from tests.conftest import SAMPLE
+from tests.molecules.splitting.cuts import cut
 
 ID_SPLITS = ("train", "iid_val", "iid_test")
-
-
-@pytest.fixture(scope="module")
-def molecules(hiv_smiles, moses_smiles) -> pa.Table:
-    """400 molecules; their domain is a made-up year, as many of each as chance has it."""
-    smiles = [canonicalize(s) for s in hiv_smiles + moses_smiles]
-    return pa.table(
-        {
-            "smiles": smiles,
-            "label": [float(i % 2) for i in range(len(smiles))],
-            "domain": [str(1990 + len(s) % 17) for s in smiles],
-        }
-    )
-
-
-def cut(molecules: pa.Table, **changes) -> dict[str, list[dict]]:
-    settings = SplitSettings(data_file="table.csv", output="split.json", **changes)
-    return make_split(molecules, settings)["split"]
 
 
 BY = {
@@ -45,11 +28,19 @@ BY = {
     "size": {"by": "size"},
     "count": {"by": "column", "column": "year"},
     "value": {"by": "column", "column": "year", "column_order": "value"},
+    "time": {"by": "time", "column": "year"},
+    "cluster": {"by": "cluster"},
 }
 
 
 @pytest.fixture(params=BY)
 def made(request, molecules) -> dict[str, list[dict]]:
+    return cut(molecules, **BY[request.param])
+
+
+@pytest.fixture(params=[by for by in BY if by != "cluster"])
+def in_order(request, molecules) -> dict[str, list[dict]]:
+    """Splits that follow an order of the domains."""
     return cut(molecules, **BY[request.param])
 
 
@@ -70,21 +61,21 @@ def test_no_domain_is_in_two_of_id_ood_val_and_ood_test(made):
     assert sorted(set(every)) == list(range(max(every) + 1))
 
 
-def test_fractions_are_60_20_20_up_to_the_domain_on_the_border(made):
-    total = sum(len(items) for items in made.values())
+def test_fractions_are_60_20_20_up_to_the_domain_on_the_border(in_order):
+    total = sum(len(items) for items in in_order.values())
     border = {"id": 0, "ood_val": 0}
     for name, splits in (("id", ID_SPLITS), ("ood_val", ("ood_val",))):
-        counts = Counter(item["domain_id"] for split in splits for item in made[split])
+        counts = Counter(item["domain_id"] for split in splits for item in in_order[split])
         border[name] = counts[max(counts)]
-    in_distribution = sum(len(made[split]) for split in ID_SPLITS)
+    in_distribution = sum(len(in_order[split]) for split in ID_SPLITS)
     assert 0 <= in_distribution - 0.6 * total < border["id"]
-    assert 0 <= in_distribution + len(made["ood_val"]) - 0.8 * total < border["ood_val"]
-    assert len(made["train"]) == pytest.approx(0.6 * in_distribution, abs=3)
-    assert len(made["iid_val"]) == pytest.approx(0.2 * in_distribution, abs=1)
+    assert 0 <= in_distribution + len(in_order["ood_val"]) - 0.8 * total < border["ood_val"]
+    assert len(in_order["train"]) == pytest.approx(0.6 * in_distribution, abs=3)
+    assert len(in_order["iid_val"]) == pytest.approx(0.2 * in_distribution, abs=1)
 
 
-def test_every_big_id_domain_is_cut_60_20_20(made):
-    counts = {split: Counter(i["domain_id"] for i in made[split]) for split in ID_SPLITS}
+def test_every_big_id_domain_is_cut_60_20_20(in_order):
+    counts = {split: Counter(i["domain_id"] for i in in_order[split]) for split in ID_SPLITS}
     sizes = sum(counts.values(), Counter())
     for domain, size in sizes.items():
         for split, share in zip(ID_SPLITS, (0.6, 0.2, 0.2)):
@@ -123,11 +114,11 @@ def test_a_columns_domains_come_most_molecules_first_or_by_value(molecules):
 
 
 def test_order_by_value_is_numeric_where_values_are_numbers():
-    names = ["9", "10", "100", "9.5", "x"] * 5
+    names = ["9", "10", "100", "9.5", "1e3"] * 5
     table = pa.table({"smiles": ["C"] * 25, "label": [0.0] * 25, "domain": names})
     made = cut(table, by="column", column="d", column_order="value", id_fraction=0.4)
     order = {i["domain_id"]: i["assay_id"] for items in made.values() for i in items}
-    assert [order[i] for i in range(5)] == ["9", "9.5", "10", "100", "x"]
+    assert [order[i] for i in range(5)] == ["9", "9.5", "10", "100", "1e3"]
 
 
 @pytest.mark.parametrize("by", BY)
@@ -197,4 +188,4 @@ def test_the_command_refuses_an_empty_cell_in_the_domain_column(ray_session, tmp
     argv = ["--data_file", str(table), "--by", "column", "--column", "year"]
     argv += ["--column_order", "value", "--output", str(tmp_path / "split.json")]
     assert cli.main(SplitSettings, split_job, "split", argv) == 2
-    assert "'year' is empty in 1 rows" in capsys.readouterr().err
+    assert "'year' is missing in 1 of 20 rows (an empty cell)" in capsys.readouterr().err

@@ -1,0 +1,105 @@
+"""What a molecule costs an encoder here, as its last long run left it in the store."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.encoding.plan import EncodingPlan
+from pipeline.encoding.tables import Tables
+from pipeline.runtime.cluster import device_name
+from pipeline.runtime.files import write_atomically
+from pipeline.store.keyed_table import KeyedTable
+
+log = logging.getLogger(__name__)
+
+LEAST = 500  # molecules of a run that tells costs: below, starting workers takes most of the time
+FILE = "_costs.json"
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of one molecule.
+
+    Attributes
+    ----------
+    molecules : that it was measured on.
+    conformer_seconds : of a core; 0 where the file gave the structures.
+    encoder_seconds : of an encoder's device.
+    bytes : in the store's files.
+    """
+
+    molecules: int
+    conformer_seconds: float
+    encoder_seconds: float
+    bytes: float
+
+    @classmethod
+    def of(cls, outcome: pa.Table, tables: Tables, given: bool = False) -> Costs | None:
+        """Costs of the molecules that a run has encoded; None if it made none from the start.
+
+        Parameters
+        ----------
+        outcome : OUTCOMES of the run.
+        given : whether the structures are the file's, so that no conformers were to make.
+        """
+        encoded = outcome.filter(outcome["reason"].is_null())
+        made = encoded
+        if tables.conformers is not None and not given:
+            made = encoded.filter(encoded["conformer_node"].is_valid())
+        if made.num_rows == 0:
+            return None
+        some = made["key"].slice(0, LEAST).to_pylist()
+        kept = [table for table in (tables.features, tables.conformers) if table is not None]
+        return cls(
+            molecules=made.num_rows,
+            conformer_seconds=(pc.sum(made["conformer_seconds"]).as_py() or 0.0) / made.num_rows,
+            encoder_seconds=pc.sum(encoded["busy_seconds"]).as_py() / encoded.num_rows,
+            bytes=sum(table.bytes_per_row(some) for table in kept),
+        )
+
+
+def keep_costs(costs: Costs | None, plan: EncodingPlan, given: bool = False) -> None:
+    """Leave what a run's molecules cost in the store, if they were enough to tell.
+
+    Parameters
+    ----------
+    given : as of `Costs.of`; such costs lie elsewhere than those of molecules without structures.
+    """
+    place = _place(plan, given)
+    if costs is not None and costs.molecules >= LEAST and place is not None:
+        write_atomically(place, json.dumps(asdict(costs)).encode())
+
+
+def costs_of(plan: EncodingPlan, given: bool = False) -> Costs | None:
+    """What the last long run of this encoder on this kind of device left; None without one.
+
+    Parameters
+    ----------
+    given : as of `keep_costs`.
+    """
+    place = _place(plan, given)
+    if place is None:
+        return None
+    fs, path = fsspec.url_to_fs(place)
+    try:
+        return Costs(**json.loads(fs.cat_file(path)))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        log.warning("%s is not what a run writes (%s); it is not used", path, error)
+        return None
+
+
+def _place(plan: EncodingPlan, given: bool) -> str | None:
+    device = device_name(plan.device)
+    if device is None:
+        return None
+    decides = {"features": plan.tables.features.key, "device": device}
+    decides |= {"structures": "file"} if given else {}
+    return f"{KeyedTable(plan.settings.cache_root, 'costs', decides).uri}/{FILE}"

@@ -1,0 +1,216 @@
+"""The shortcut audit: a model's AUROC beside those of the cheapest methods that could win.
+
+Two rivals are scored on the same test molecules: the best of thirteen descriptors, chosen with its
+direction on the molecules that training and validation saw, and the Tanimoto similarity to the
+nearest ID training molecule. Where one of them does as well, the split says little about the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from rdkit import Chem, rdBase
+from rdkit.Chem import Crippen, Descriptors, Mol, rdMolDescriptors
+from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
+from rdkit.Chem.Scaffolds import MurckoScaffold
+
+from pipeline.evaluation.metrics import auroc, compare_aurocs
+
+RIVALS = ("descriptor", "tanimoto")
+LEAST_LEAD = 0.02  # in AUROC; a model that leads by less is warned of
+# A file's training molecules may be millions. So many of each kind tell to about 0.01 in AUROC
+# which descriptor is best (1 ms a molecule); among so many the nearest one is looked for.
+CHOSEN_ON, SEARCHED = 1_000, 20_000
+_FINGERPRINTS = GetMorganGenerator(radius=2, fpSize=2048)
+_AT_ONCE = 256  # test molecules whose similarities are in memory
+
+DESCRIPTORS: dict[str, Callable[[Mol], float]] = {
+    "heavy atoms": Mol.GetNumHeavyAtoms,
+    "molecular weight": Descriptors.MolWt,
+    "rings": rdMolDescriptors.CalcNumRings,
+    "aromatic rings": rdMolDescriptors.CalcNumAromaticRings,
+    "scaffold atoms": lambda mol: MurckoScaffold.GetScaffoldForMol(mol).GetNumAtoms(),
+    "rotatable bonds": rdMolDescriptors.CalcNumRotatableBonds,
+    "H-bond donors": rdMolDescriptors.CalcNumHBD,
+    "H-bond acceptors": rdMolDescriptors.CalcNumHBA,
+    "TPSA": rdMolDescriptors.CalcTPSA,
+    "logP": Crippen.MolLogP,
+    "fraction of sp3 carbons": rdMolDescriptors.CalcFractionCSP3,
+    "heteroatoms": rdMolDescriptors.CalcNumHeteroatoms,
+    "formal charge": Chem.GetFormalCharge,
+}
+
+
+def audit(
+    training: pa.Table,
+    smiles: Sequence[str],
+    is_ood: np.ndarray,
+    energies: np.ndarray,
+    *,
+    bootstrap_samples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The rivals' AUROC on a test set, and the model's lead over them, ready for JSON.
+
+    Parameters
+    ----------
+    training : `smiles` and `role` of the molecules that training and validation saw.
+    smiles, is_ood, energies : of n test molecules; the model's energies, higher for OOD.
+    bootstrap_samples, seed : of the intervals; the seed also draws from large training sets.
+
+    Returns
+    -------
+    dict
+        `descriptor` and `tanimoto`, each with `auroc`, `lead` (the model's AUROC minus the
+        rival's) and their intervals; `descriptors`, all thirteen; `chosen_on`; `warning`, None
+        where the model leads by `LEAST_LEAD`. Only `not_made`, the reason, for a checkpoint of a
+        version that did not keep SMILES.
+    """
+    if "smiles" not in training.column_names:
+        return {
+            "not_made": "the checkpoint is of an earlier version, which did not keep the SMILES of "
+            "its training molecules; train again"
+        }
+    rng = np.random.default_rng(seed)
+    roles = np.array(training["role"].to_pylist())
+    of_role = np.array(training["smiles"].to_pylist(), dtype=object)
+    id_rows, ood_rows = (
+        _some(np.flatnonzero(np.isin(roles, [f"{kind}_train", f"{kind}_val"])), CHOSEN_ON, rng)
+        for kind in ("id", "ood")
+    )
+    table = rank_descriptors(
+        descriptor_values(of_role[id_rows]), descriptor_values(of_role[ood_rows])
+    )
+    values = descriptor_values(smiles)
+    signs = np.array([1 if found["ood_is"] == "higher" else -1 for found in table.values()])
+    for found, column in zip(table.values(), (values * signs).T):
+        found["auroc"] = auroc(is_ood, column)
+    best = list(table).index(max(table, key=lambda name: table[name]["training_auroc"]))
+    name, sign = list(table)[best], signs[best]
+    searched = _some(np.flatnonzero(roles == "id_train"), SEARCHED, rng)
+    rivals = {
+        "descriptor": sign * values[:, best],
+        "tanimoto": distances_to_nearest(smiles, of_role[searched]),
+    }
+    compared = compare_aurocs(is_ood, energies, rivals, samples=bootstrap_samples, seed=seed)
+    made = {
+        "descriptor": {
+            "name": name,
+            **{key: table[name][key] for key in ("ood_is", "training_auroc")},
+            **compared["descriptor"],
+        },
+        "tanimoto": {"training_molecules": len(searched), **compared["tanimoto"]},
+        "descriptors": table,
+        "chosen_on": {"id": len(id_rows), "ood": len(ood_rows)},
+    }
+    return {**made, "warning": warning_of(made, auroc(is_ood, energies))}
+
+
+def descriptor_values(smiles: Sequence[str]) -> np.ndarray:
+    """The `DESCRIPTORS` of n molecules: (n, 13)."""
+    return np.array([_descriptors(one) for one in smiles], dtype=float)
+
+
+# The runs of a comparison have the same molecules.
+@lru_cache(maxsize=20_000)
+def _descriptors(smiles: str) -> tuple[float, ...]:
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromSmiles(smiles)
+        return tuple(describe(molecule) for describe in DESCRIPTORS.values())
+
+
+def rank_descriptors(id_values: np.ndarray, ood_values: np.ndarray) -> dict[str, dict[str, Any]]:
+    """How well each descriptor tells training molecules apart, and in which direction.
+
+    Parameters
+    ----------
+    id_values, ood_values : (n, 13), (m, 13), of training and validation molecules.
+
+    Returns
+    -------
+    dict
+        By descriptor `ood_is`, "higher" or "lower", and `training_auroc` in that direction.
+    """
+    is_ood = np.repeat([False, True], [len(id_values), len(ood_values)])
+    table = {}
+    for name, column in zip(DESCRIPTORS, np.concatenate([id_values, ood_values]).T):
+        area = auroc(is_ood, column)
+        direction = "higher" if area >= 0.5 else "lower"
+        table[name] = {"ood_is": direction, "training_auroc": max(area, 1 - area)}
+    return table
+
+
+def distances_to_nearest(smiles: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """1 − the largest Tanimoto similarity to any reference, by ECFP4 of 2048 bits: (n,).
+
+    A matrix product of the bits: 2,000 molecules against 4,000 take 0.7 s on a core of an AMD
+    EPYC, 0.8 s by counting packed bits in numpy, 2.2 s by RDKit's BulkTanimotoSimilarity
+    (fingerprints not counted).
+    """
+    known_RF = _bits(references)
+    of_known_R = known_RF.sum(axis=1)
+    nearest = []
+    for start in range(0, len(smiles), _AT_ONCE):
+        bits_BF = _bits(smiles[start : start + _AT_ONCE])
+        both_BR = bits_BF @ known_RF.T
+        either_BR = bits_BF.sum(axis=1)[:, None] + of_known_R - both_BR
+        # Every molecule has atoms, and so bits: no division by 0.
+        nearest.append((both_BR / either_BR).max(axis=1))
+    return 1 - np.concatenate(nearest).astype(float)
+
+
+def _bits(smiles: Sequence[str]) -> np.ndarray:
+    """Fingerprints: (n, 2048) float32 of 0 and 1, exact in sums and products."""
+    with rdBase.BlockLogs():
+        molecules = [Chem.MolFromSmiles(one) for one in smiles]
+        prints = [_FINGERPRINTS.GetFingerprintAsNumPy(molecule) for molecule in molecules]
+    return np.array(prints, dtype=np.float32)
+
+
+def _some(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
+
+
+def rival_name(made: dict[str, Any], rival: str) -> str:
+    """What `descriptor` or `tanimoto` of an audit is, in words."""
+    if rival == "tanimoto":
+        return "Tanimoto to the nearest ID training molecule"
+    return f"{made['descriptor']['name']} ({made['descriptor']['ood_is']} is OOD)"
+
+
+def warning_of(made: dict[str, Any], model_auroc: float, model: str = "the model") -> str | None:
+    """One sentence where the model does not lead both rivals by `LEAST_LEAD`."""
+    best = max(RIVALS, key=lambda rival: made[rival]["auroc"])
+    area = made[best]["auroc"]
+    if model_auroc - area >= LEAST_LEAD - 1e-9:  # 0.82 − 0.80 is a little less than 0.02
+        return None
+    return (
+        f"{rival_name(made, best)} alone has AUROC {area:.3f} on these molecules, {model} "
+        f"{model_auroc:.3f}: this split says little about the model"
+    )
+
+
+def audit_lines(made: dict[str, Any]) -> list[str]:
+    """An audit as lines for the user of one model."""
+    if "not_made" in made:
+        return [f"audit       not made: {made['not_made']}"]
+    leads = [f"; the model's lead {_cell(made[rival], 'lead', '+')}" for rival in RIVALS]
+    return [
+        "audit       AUROC on these molecules of what needs no training:",
+        *(f"{' ' * 10}{line}{lead}" for line, lead in zip(rival_lines(made), leads)),
+        *([f"warning     {made['warning']}"] if made["warning"] else []),
+    ]
+
+
+def rival_lines(made: dict[str, Any]) -> list[str]:
+    """A line for each rival: its AUROC and what it is."""
+    return [f"  {_cell(made[rival], 'auroc')} {rival_name(made, rival)}" for rival in RIVALS]
+
+
+def _cell(found: dict[str, Any], name: str, sign: str = "") -> str:
+    low, high = found[f"{name}_ci95"]
+    return f"{found[name]:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"

@@ -1,0 +1,64 @@
+"""Clusters of similar molecules: k-means of the main components of their fingerprints."""
+
+from __future__ import annotations
+
+import numpy as np
+from rdkit import Chem
+from rdkit.Chem import rdFingerprintGenerator
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from threadpoolctl import threadpool_limits  # comes with scikit-learn, which requires it
+
+from pipeline.molecules.settings import SplitSettings
+from pipeline.runtime.errors import InputError
+
+RADIUS, BITS = 2, 2048  # ECFP4
+COMPONENTS = 50
+STARTS = 10  # of k-means, of which the best counts
+
+
+def clusters_of(smiles: list[str], settings: SplitSettings) -> np.ndarray:
+    """The number of each molecule's cluster, int (n,).
+
+    All is computed in one thread: sums of several threads depend on how many there are, and those
+    of k-means on which ends first.
+
+    Raises
+    ------
+    InputError
+        If there are fewer different fingerprints than clusters.
+    """
+    prints = fingerprints(smiles)
+    first = _first_of_each(prints)
+    different = len(np.unique(first))
+    if different < settings.clusters:
+        raise InputError(
+            f"{settings.data_file}: {len(smiles):,} molecules with {different:,} different "
+            f"fingerprints are too few for {settings.clusters:,} clusters; lower --clusters"
+        )
+    seed = settings.seed % 2**32  # scikit-learn takes no larger one
+    with threadpool_limits(1):
+        components = PCA(
+            min(COMPONENTS, len(smiles) - 1), svd_solver="randomized", random_state=seed, copy=False
+        ).fit_transform(prints.astype(np.float32))
+        means = KMeans(settings.clusters, n_init=STARTS, random_state=seed).fit(components)
+    return means.labels_[first]
+
+
+def fingerprints(smiles: list[str]) -> np.ndarray:
+    """ECFP4 of each molecule: 0 or 1, uint8 (n, BITS)."""
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=RADIUS, fpSize=BITS)
+    prints = np.empty((len(smiles), BITS), np.uint8)
+    for row, text in enumerate(smiles):
+        prints[row] = generator.GetFingerprintAsNumPy(Chem.MolFromSmiles(text))
+    return prints
+
+
+def _first_of_each(prints: np.ndarray) -> np.ndarray:
+    """The first row that has the same fingerprint, int (n,).
+
+    Molecules of one fingerprint share a cluster then, however their components are rounded.
+    """
+    first: dict[bytes, int] = {}
+    rows = [first.setdefault(row.tobytes(), place) for place, row in enumerate(prints)]
+    return np.array(rows, dtype=int)
