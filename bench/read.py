@@ -150,7 +150,7 @@ def main() -> None:
         f"`python -m bench.read` on one core of {cpu_name()}: rows of a library of drug-sized "
         "molecules, with names, a number and (in CSV and TSV) a cell in quotation marks, read "
         "piece by piece; peak memory is what it grew by. pandas and pyarrow read the same columns "
-        "but neither names rows nor tells those that are malformed.",
+        "but neither names rows nor keeps those that are malformed.",
         "",
         *markdown(("format", "rows", "reader", "rows/s", "peak memory, MiB"), lines),
         "",
