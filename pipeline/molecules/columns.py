@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from rdkit import Chem
+from rdkit import Chem, rdBase
 
 from pipeline.molecules.reading.content import HEAD_ROWS, Content
 from pipeline.molecules.settings import LibrarySettings
@@ -126,5 +126,6 @@ def is_smiles(text: str) -> bool:
     text = text.strip().split(" |")[0]
     if not text.isascii() or len(text) > LONGEST or len(text.split()) != 1:
         return False
-    molecule = Chem.MolFromSmiles(text)
+    with rdBase.BlockLogs():  # that a word is none is no news
+        molecule = Chem.MolFromSmiles(text)
     return molecule is not None and molecule.GetNumAtoms() > 0
