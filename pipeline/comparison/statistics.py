@@ -10,7 +10,7 @@ import numpy as np
 import scipy.stats
 
 from pipeline.comparison.run_folders import ARMS, Run, align
-from pipeline.evaluation.metrics import METRICS, ood_metrics
+from pipeline.evaluation.metrics import METRICS, ood_metrics, paired_interval
 
 BETTER = {"auroc": "higher", "aupr": "higher", "fpr95": "lower"}
 COSTS = (
@@ -25,7 +25,6 @@ COSTS = (
     "peak_resident_memory_train_gb",
     "peak_resident_memory_eval_gb",
 )
-_RESAMPLES_AT_ONCE = 50  # row numbers of all resamples of a large test set would take gigabytes
 
 
 @dataclass(frozen=True)
@@ -177,11 +176,7 @@ def _improvement(of_arm: dict[str, list[Run]], samples: int, seed: int) -> dict[
 def _paired_intervals(
     pairs: Sequence[tuple[Run, Run]], samples: int, seed: int
 ) -> dict[str, list[float]]:
-    """95 % percentile intervals of the metrics' mean difference over (frozen, finetuned) runs.
-
-    What is resampled are row numbers, so all runs get the same molecules. scipy's `paired`
-    would do that too, but it cannot resample ID and OOD molecules apart.
-    """
+    """95 % percentile intervals of the metrics' mean difference over (frozen, finetuned) runs."""
     is_ood = pairs[0][0].is_ood
 
     def statistic(id_rows: np.ndarray, ood_rows: np.ndarray) -> np.ndarray:
@@ -193,15 +188,7 @@ def _paired_intervals(
                 sums += sign * np.array([metrics[name] for name in METRICS])
         return sums / len(pairs)
 
-    interval = scipy.stats.bootstrap(
-        (np.flatnonzero(~is_ood), np.flatnonzero(is_ood)),
-        statistic,
-        vectorized=False,
-        n_resamples=samples,
-        batch=_RESAMPLES_AT_ONCE,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
+    interval = paired_interval(is_ood, statistic, samples=samples, seed=seed)
     return {
         name: [float(low), float(high)]
         for name, low, high in zip(METRICS, interval.low, interval.high)

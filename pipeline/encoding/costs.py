@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import asdict, dataclass
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.encoding.plan import EncodingPlan
 from pipeline.encoding.tables import Tables
 from pipeline.runtime.cluster import device_name
-from pipeline.runtime.files import write_atomically
+from pipeline.runtime.files import read_record, write_atomically
 from pipeline.store.keyed_table import KeyedTable
-
-log = logging.getLogger(__name__)
 
 LEAST = 500  # molecules of a run that tells costs: below, starting workers takes most of the time
 FILE = "_costs.json"
@@ -86,14 +82,7 @@ def costs_of(plan: EncodingPlan, given: bool = False) -> Costs | None:
     place = _place(plan, given)
     if place is None:
         return None
-    fs, path = fsspec.url_to_fs(place)
-    try:
-        return Costs(**json.loads(fs.cat_file(path)))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        log.warning("%s is not what a run writes (%s); it is not used", path, error)
-        return None
+    return read_record(place, Costs, "a run", "it is not used")
 
 
 def _place(plan: EncodingPlan, given: bool) -> str | None:

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-import fsspec
 import numpy as np
 import ray
 
@@ -24,7 +23,7 @@ from pipeline.molecules.identity import sampled_atom_counts
 from pipeline.runtime import telemetry
 from pipeline.runtime.cluster import device_name
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.files import write_atomically
+from pipeline.runtime.files import read_record, write_atomically
 from pipeline.store.keyed_table import KeyedTable
 
 if TYPE_CHECKING:
@@ -118,16 +117,7 @@ def tune(settings: TuneSettings) -> tuple[list[Trial], Trial]:
 def tuned(plan: EncodingPlan, pool: EncoderPool) -> Trial | None:
     """The size chosen for such encoders; None if none was tuned."""
     place = _place(plan, pool)
-    if place is None:
-        return None
-    fs, path = fsspec.url_to_fs(place)
-    try:
-        return Trial(**json.loads(fs.cat_file(path)))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        log.warning("%s is not what jobs.tune writes (%s); run it again", path, error)
-        return None
+    return None if place is None else read_record(place, Trial, "jobs.tune", "run it again")
 
 
 def _place(plan: EncodingPlan, pool: EncoderPool) -> str | None:

@@ -15,17 +15,16 @@ import numpy as np
 import pyarrow as pa
 from rdkit import Chem, rdBase
 from rdkit.Chem import Crippen, Descriptors, Mol, rdMolDescriptors
-from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
 from pipeline.evaluation.metrics import auroc, compare_aurocs
+from pipeline.molecules.fingerprints import ecfp4
 
 RIVALS = ("descriptor", "tanimoto")
 LEAST_LEAD = 0.02  # in AUROC; a model that leads by less is warned of
 # A file's training molecules may be millions. So many of each kind tell to about 0.01 in AUROC
 # which descriptor is best (1 ms a molecule); among so many the nearest one is looked for.
 CHOSEN_ON, SEARCHED = 1_000, 20_000
-_FINGERPRINTS = GetMorganGenerator(radius=2, fpSize=2048)
 _AT_ONCE = 256  # test molecules whose similarities are in memory
 
 DESCRIPTORS: dict[str, Callable[[Mol], float]] = {
@@ -165,10 +164,7 @@ def distances_to_nearest(smiles: Sequence[str], references: Sequence[str]) -> np
 
 def _bits(smiles: Sequence[str]) -> np.ndarray:
     """Fingerprints: (n, 2048) float32 of 0 and 1, exact in sums and products."""
-    with rdBase.BlockLogs():
-        molecules = [Chem.MolFromSmiles(one) for one in smiles]
-        prints = [_FINGERPRINTS.GetFingerprintAsNumPy(molecule) for molecule in molecules]
-    return np.array(prints, dtype=np.float32)
+    return ecfp4(smiles).astype(np.float32)
 
 
 def _some(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -95,8 +95,6 @@ def compare_aurocs(
     dict
         By rival: `auroc`, `auroc_ci95`, `lead` (the model's AUROC minus this), `lead_ci95`.
     """
-    import scipy.stats  # slow to import
-
     # Only order counts: places among the distinct values, from which a resample's AUROC
     # follows by counting, without a sort.
     places = [np.unique(scores, return_inverse=True)[1] for scores in (energies, *rivals.values())]
@@ -105,19 +103,9 @@ def compare_aurocs(
         model, *areas = (_auroc_of_places(place[id_rows], place[ood_rows]) for place in places)
         return np.array([*areas, *(model - area for area in areas)])
 
-    kinds = np.flatnonzero(~is_ood), np.flatnonzero(is_ood)
-    interval = scipy.stats.bootstrap(
-        kinds,
-        statistic,
-        vectorized=False,
-        n_resamples=samples,
-        batch=_RESAMPLES_AT_ONCE,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    areas, leads = np.stack([statistic(*kinds), interval.low, interval.high]).T.reshape(
-        2, len(rivals), 3
-    )
+    interval = paired_interval(is_ood, statistic, samples=samples, seed=seed)
+    found = statistic(np.flatnonzero(~is_ood), np.flatnonzero(is_ood))
+    areas, leads = np.stack([found, interval.low, interval.high]).T.reshape(2, len(rivals), 3)
     return {
         name: {
             "auroc": float(area[0]),
@@ -127,6 +115,36 @@ def compare_aurocs(
         }
         for name, area, lead in zip(rivals, areas, leads)
     }
+
+
+def paired_interval(
+    is_ood: np.ndarray,
+    statistic: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    *,
+    samples: int,
+    seed: int,
+) -> Any:
+    """95 % percentile interval, `low` and `high`, of what depends on a test set's rows.
+
+    What is resampled are row numbers, so that all that the statistic looks at are the same
+    molecules. scipy's `paired` would do that too, but it cannot resample ID and OOD molecules
+    apart.
+
+    Parameters
+    ----------
+    statistic : of the numbers of ID and of OOD rows: (m,) values.
+    """
+    import scipy.stats  # slow to import
+
+    return scipy.stats.bootstrap(
+        (np.flatnonzero(~is_ood), np.flatnonzero(is_ood)),
+        statistic,
+        vectorized=False,
+        n_resamples=samples,
+        batch=_RESAMPLES_AT_ONCE,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
 
 
 def _auroc_of_places(id_places: np.ndarray, ood_places: np.ndarray) -> float:

@@ -214,6 +214,23 @@ def starting_over(work: Callable[..., T], *arguments: Any) -> T:
             log.warning("%s; starting over to make what it held anew", damage)
 
 
+def read_record(uri: str, kind: type[T], writer: str, advice: str) -> T | None:
+    """A record that was kept as JSON; None if there is none, or it is something else.
+
+    Parameters
+    ----------
+    writer, advice : what writes such records, and what to do about another, for the warning.
+    """
+    fs, path = fsspec.url_to_fs(uri)
+    try:
+        return kind(**json.loads(fs.cat_file(path)))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        log.warning("%s is not what %s writes (%s); %s", path, writer, error, advice)
+        return None
+
+
 def json_bytes(content: dict[str, Any]) -> bytes:
     """Indented JSON as bytes."""
     return json.dumps(content, indent=2).encode() + b"\n"

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from rdkit import Chem
-from rdkit.Chem import rdFingerprintGenerator
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
-from threadpoolctl import threadpool_limits  # comes with scikit-learn, which requires it
+from threadpoolctl import threadpool_limits
 
+from pipeline.molecules.fingerprints import ecfp4
 from pipeline.molecules.settings import SplitSettings
 from pipeline.runtime.errors import InputError
 
-RADIUS, BITS = 2, 2048  # ECFP4
 COMPONENTS = 50
 STARTS = 10  # of k-means, of which the best counts
 
@@ -28,7 +26,7 @@ def clusters_of(smiles: list[str], settings: SplitSettings) -> np.ndarray:
     InputError
         If there are fewer different fingerprints than clusters.
     """
-    prints = fingerprints(smiles)
+    prints = ecfp4(smiles)
     first = _first_of_each(prints)
     different = len(np.unique(first))
     if different < settings.clusters:
@@ -43,15 +41,6 @@ def clusters_of(smiles: list[str], settings: SplitSettings) -> np.ndarray:
         ).fit_transform(prints.astype(np.float32))
         means = KMeans(settings.clusters, n_init=STARTS, random_state=seed).fit(components)
     return means.labels_[first]
-
-
-def fingerprints(smiles: list[str]) -> np.ndarray:
-    """ECFP4 of each molecule: 0 or 1, uint8 (n, BITS)."""
-    generator = rdFingerprintGenerator.GetMorganGenerator(radius=RADIUS, fpSize=BITS)
-    prints = np.empty((len(smiles), BITS), np.uint8)
-    for row, text in enumerate(smiles):
-        prints[row] = generator.GetFingerprintAsNumPy(Chem.MolFromSmiles(text))
-    return prints
 
 
 def _first_of_each(prints: np.ndarray) -> np.ndarray:
