@@ -30,8 +30,11 @@ CHECKS = {
     "batches": ("How many tokens a batch shall have", "speed", "batch_sizes"),
     "profile": ("Where the time goes", "speed", "profile"),
     "memory": ("When memory runs out", "right", "memory"),
-    "finetuning": ("Finetuning", "training", "finetuning"),
-    "pretraining": ("Pretraining", "training", "pretraining"),
+    "gradients": ("Finetuning against the CPU", "training", "gradients"),
+    "pretraining_steps": ("Pretraining against the CPU", "training", "pretraining_steps"),
+    "finetuning": ("Finetuning's speed", "training", "finetuning"),
+    "pretraining": ("Pretraining's speed", "training", "pretraining"),
+    "micro_batches": ("Micro-batches of training", "microbatches", "micro_batches"),
 }
 
 

@@ -1,7 +1,8 @@
 """Conformers by nvMolKit: ETKDGv3 and MMFF94 for many molecules at once on a GPU.
 
 The algorithms are RDKit's, started from random coordinates, so the coordinates are others than
-those of `rdkit_embedder.embed`. nvMolKit (github.com/NVIDIA-BioNeMo/nvMolKit) is imported
+those of `rdkit_embedder.embed`, and others again where a molecule stands in another batch
+(bench/cuda.md). nvMolKit (github.com/NVIDIA-BioNeMo/nvMolKit) is imported
 only when it is used: it needs a GPU, and the one RDKit version that its wheel names.
 """
 
@@ -27,9 +28,11 @@ def embed_many(
     made: list[Chem.Mol | RowRejected] = []
     for one in smiles:
         try:
-            made.append(with_hydrogens(one))
+            molecule = with_hydrogens(one)
         except RowRejected as rejection:
             made.append(rejection)
+        else:  # nvMolKit would refuse the whole batch
+            made.append(molecule if molecule.GetNumAtoms() else RowRejected("no atoms"))
     molecules = [each for each in made if isinstance(each, Chem.Mol)]
     refused = _embed_in_halves(molecules, seed)
     return [

@@ -81,5 +81,6 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def _tensor(scalar: pa.LargeBinaryScalar, dtype: torch.dtype) -> Tensor:
-    # The buffer is read-only; nobody writes to these rows.
-    return torch.frombuffer(scalar.as_buffer(), dtype=dtype)
+    # The buffer is read-only; nobody writes to these rows. torch asks for a writable one first,
+    # after which PyArrow 25's own buffer gives none at all; a view of it does.
+    return torch.frombuffer(memoryview(scalar.as_buffer()), dtype=dtype)

@@ -177,6 +177,7 @@ def nvmolkit(monkeypatch):
 
     def embed_molecules(molecules, params, confsPerMolecule=1):
         assert params.useRandomCoords and confsPerMolecule == 1
+        assert all(m.GetNumAtoms() for m in molecules)
         if any(m.GetNumAtoms() == 1 for m in molecules):
             raise ValueError("Molecule has one atom")
         for molecule in molecules:
@@ -196,7 +197,7 @@ def nvmolkit(monkeypatch):
 
 
 def test_nvmolkit_gives_each_molecule_a_conformer_or_a_reason(nvmolkit):
-    smiles = ["CCO", "C(", "c1ccccc1", "[Cl-]", "CC[Sn](C)C", "CCN"]
+    smiles = ["CCO", "C(", "c1ccccc1", "[Cl-]", "CC[Sn](C)C", "CCN", ""]
     made = embed_many(smiles, seed=42, hydrogens=False)
     assert [isinstance(each, RowRejected) for each in made] == [
         False,
@@ -205,8 +206,9 @@ def test_nvmolkit_gives_each_molecule_a_conformer_or_a_reason(nvmolkit):
         True,
         False,
         False,
+        True,
     ]
-    assert "parse" in str(made[1]) and "one atom" in str(made[3])
+    assert "parse" in str(made[1]) and "one atom" in str(made[3]) and "no atoms" in str(made[6])
     for text, each in zip(smiles, made):
         if not isinstance(each, RowRejected):
             molecule = Chem.MolFromSmiles(text)

@@ -15,8 +15,8 @@ from pipeline.encoders.unimol.tokens import TokenizedMolecule
 CPU_TOKENS, CPU_PAIRS, CPU_ENOUGH = 2_048, 16_000, 192
 CPU_TRAINING = 4_096, 64_000, 512  # tokens, pairs and enough tokens of a micro-batch
 # Padded tokens below which a GPU mostly waits for the next kernel's start: of a forward pass, on an
-# H100 (bench/cuda.md); and of a micro-batch in training.
-GPU_ENOUGH, GPU_TRAINING_ENOUGH = 8_192, 1_024
+# H100 and an H200, and of a micro-batch in training, on an H200 (bench/cuda.md).
+GPU_ENOUGH, GPU_TRAINING_ENOUGH = 16_384, 16_384
 GPU_MEMORY_SHARE = 0.8
 MOST_PADDING = 0.04  # share of a batch's tokens
 

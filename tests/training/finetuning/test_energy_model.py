@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -137,6 +138,20 @@ def test_a_steps_gradients_are_the_models_with_and_without_the_stored_trunk(
         (stored(base, molecules, cut, "bf16"), 1e-2),
     ):
         assert_close(gradients(energy_model(base, the_plan), rows), expected, relative)
+
+
+def test_the_stored_trunk_is_read_where_arrows_own_buffer_is_refused(base, molecules, monkeypatch):
+    made = torch.frombuffer
+
+    def as_with_pyarrow_25(buffer, **how):
+        if isinstance(buffer, pa.Buffer):
+            raise RuntimeError("could not retrieve buffer from object")
+        return made(buffer, **how)
+
+    expected = stored(base, molecules, 1).padded(np.arange(8), CPU)
+    monkeypatch.setattr(torch, "frombuffer", as_with_pyarrow_25)
+    for tensor, other in zip(stored(base, molecules, 1).padded(np.arange(8), CPU), expected):
+        torch.testing.assert_close(tensor, other, rtol=0, atol=0)
 
 
 def test_pairs_stay_in_float32_under_autocast(base, molecules, monkeypatch):

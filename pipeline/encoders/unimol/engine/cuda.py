@@ -91,12 +91,12 @@ def _gaussian_kernel(
 def tile(keys: int, dtype: torch.dtype) -> tuple[int, int]:
     """Queries and warps of one program of the attention, by the keys that it takes at once.
 
-    In 16 bits the fastest of those tried on an H100 (bench/cuda.md). In 32 bits, and above 256
-    keys, one warp's registers would not hold the logits.
+    In 16 bits the fastest of those tried (bench/cuda.md). In 32 bits, and above 512 keys, the
+    registers of fewer warps would not hold the logits.
     """
-    if dtype == torch.float32 or keys > 256:
+    if dtype == torch.float32 or keys > 512:
         return min(keys, max(DOT_MIN, TILE // keys)), 4
-    return (32, 2) if keys == 32 else (16, 1)
+    return {32: (32, 2), 512: (DOT_MIN, 2)}.get(keys, (DOT_MIN, 1))
 
 
 class CudaKernels:
