@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 # compiles all that it imports: 16 s instead of 6 for a driver on 2 cores of an AMD EPYC.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test bench clean
+.PHONY: quickstart test pages bench clean
 
 quickstart: $(READY)
 	$(PY) -m jobs.quickstart
@@ -17,7 +17,11 @@ test: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports
-	$(PY) -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder
+
+# Every command of README.md and docs/, as written; too long for each `make test`.
+pages: $(READY)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -m pages tests/docs -rP
 
 bench: $(READY)
 	$(PY) -m pip install --quiet --no-deps -c constraints.txt molsets

@@ -17,14 +17,16 @@ import numpy as np
 import pyarrow as pa
 import rdkit
 import sklearn
-from rdkit import Chem, DataStructs
-from rdkit.Chem import rdFingerprintGenerator, rdMolDescriptors
+from rdkit import Chem
+from rdkit.Chem import rdMolDescriptors
 from rdkit.Chem.rdchem import Mol
 from rdkit.Chem.Scaffolds import MurckoScaffold
 from sklearn.metrics import roc_auc_score
 
 from bench.report import cpu_name, markdown
+from pipeline.molecules.fingerprints import packed_ecfp4
 from pipeline.molecules.identity import canonicalize
+from pipeline.molecules.neighbours import nearest
 from pipeline.molecules.settings import SplitSettings
 from pipeline.molecules.splitting.splits import make_split
 
@@ -54,19 +56,13 @@ def aurocs(smiles: list[str], by: str, seed: int) -> tuple[list[float], list[flo
     tested = mols["iid_test"] + mols["ood_test"]
     is_ood = np.repeat([0, 1], [len(mols["iid_test"]), len(mols["ood_test"])])
     scores = [[count(mol) for mol in tested] for count in COUNTS.values()]
-    scores.append(nearest(tested, mols["train"]))
+    prints = {part: packed_ecfp4([i["smiles"] for i in some]) for part, some in items.items()}
+    both = np.concatenate([prints["iid_test"], prints["ood_test"]])
+    scores.append(nearest(both, prints["train"]).similarity[:, 0])
     found = [roc_auc_score(is_ood, score) for score in scores]
     ood_val, ood_test = len(mols["ood_val"]), len(mols["ood_test"])
     shares = [1 - (ood_val + ood_test) / len(smiles), ood_val / len(smiles)]
     return [max(auroc, 1 - auroc) for auroc in found], shares
-
-
-def nearest(tested: list[Mol], training: list[Mol]) -> list[float]:
-    """ECFP4's largest Tanimoto similarity to a training molecule."""
-    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
-    known = generator.GetFingerprints(training)
-    prints = generator.GetFingerprints(tested)
-    return [max(DataStructs.BulkTanimotoSimilarity(each, known)) for each in prints]
 
 
 def spread(values: list[float], digits: int = 3) -> str:

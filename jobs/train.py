@@ -1,4 +1,4 @@
-"""Features (made if the store lacks them) to a trained energy head."""
+"""A split file, or a training set of your own, to a trained detector of OOD molecules."""
 
 import sys
 from typing import Any
@@ -8,18 +8,49 @@ from pipeline.training.settings import TrainSettings
 
 
 def train(settings: TrainSettings) -> None:
-    """Train a head and say how it went."""
-    from pipeline.training.run import run_training
+    """Train a detector and say how it went."""
+    from pipeline.trust.training import train_and_audit
 
-    stats = run_training(settings)
+    tell_training(train_and_audit(settings), settings.output_dir)
+
+
+def tell_training(stats: dict[str, Any], output_dir: str) -> None:
+    """Say how a training went."""
+    from pipeline.evaluation.audit import audit_lines
+
+    seconds = stats["train_time_seconds"]
     say(
         f"encoder     {stats['encoder']} (weights: {stats['weights']})",
         *_parameters(stats),
-        f"trained     {stats['epochs']} epochs in {stats['train_time_seconds']:.2f} s "
-        f"({1000 * stats['avg_epoch_time_seconds']:.1f} ms an epoch)",
-        f"validation  AUROC {stats['best_val_auroc']:.4f} at epoch {stats['best_epoch']}",
-        f"checkpoint  {settings.output_dir}/checkpoint",
+        f"detector    {stats['detector']} on {', '.join(stats['views'])}",
+        *_chosen(stats.get("chosen_by_validation_auroc", {})),
+        f"trained     {stats['epochs']} epochs in {seconds:.2f} s "
+        f"({1000 * stats['avg_epoch_time_seconds']:.1f} ms an epoch)"
+        if "epochs" in stats
+        else f"fitted      in {seconds:.2f} s",
+        f"validation  AUROC {stats['best_val_auroc']:.4f}"
+        + (f" at epoch {stats['best_epoch']}" if "best_epoch" in stats else ""),
+        *audit_lines(stats["audit"]),
+        *_errors(stats.get("errors")),
+        f"checkpoint  {output_dir}/checkpoint",
     )
+
+
+def _chosen(aurocs: dict[str, float]) -> list[str]:
+    if not aurocs:
+        return []
+    ranked = sorted(aurocs, key=aurocs.get, reverse=True)
+    told = ", ".join(f"{name} {aurocs[name]:.3f}" for name in ranked)
+    return [f"chosen      by validation AUROC of: {told}"]
+
+
+def _errors(errors: dict[str, Any] | None) -> list[str]:
+    if errors is None:
+        return []
+    return [
+        f"errors      of {errors['predictions']}, told from {errors['fitted']:,} labelled "
+        f"molecules; {errors['calibrate']:,} others calibrate intervals",
+    ]
 
 
 def _parameters(stats: dict[str, Any]) -> list[str]:

@@ -2,10 +2,12 @@
 
 Rooms are stacked along the flow; none imports from one above it (`lint-imports` checks):
 
+    sieve                                all of it in a notebook
     comparison   scoring   pretraining   runs and tables that users take away
+    trust                                predictions + labels → expected errors
     evaluation                           checkpoint + test set → metrics
     training                             features or trunk → checkpoint
-    detectors                            features → energies
+    detectors                            features → OOD scores
     encoding                             molecules → features, trunk (the Ray Data graph)
     encoders                             tensors in, features out; no Ray
     conformers                           SMILES → coordinates
@@ -18,4 +20,17 @@ steps, `steps.py` what runs on workers, `settings.py` its settings; `__init__.py
 in, what goes out, and which file to read first.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """`Sieve`, loaded when it is asked for: encoders import without Ray and RDKit."""
+    if name == "Sieve":
+        from pipeline.sieve import Sieve
+
+        return Sieve
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

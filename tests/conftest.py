@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import ray
@@ -15,17 +13,13 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: its kernels run on the CPU
 
-from ray.train import RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
 
 from pipeline.encoders.unimol.model import UniMolConfig
 from pipeline.encoders.unimol.published_format import save_checkpoint
 from pipeline.encoding import graph, stored_features
 from pipeline.encoding.steps import EncodeBatch
-from pipeline.pretraining import run as pretraining_run
 from pipeline.runtime import ray_train
 from pipeline.runtime.cluster import init_ray, start_ray
-from pipeline.training import trainer as training_trainer
 from tests.commands import STARTED
 from tests.reference import random_model
 
@@ -74,45 +68,19 @@ def ray_session():
     ray.shutdown()
 
 
-class KeptDirectory(str):
-    """Stands for tempfile.TemporaryDirectory, but stays."""
-
-    def __new__(cls):
-        return super().__new__(cls, tempfile.mkdtemp())
-
-    __enter__ = str.__str__
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def in_process():
-    """One training worker runs in this process, which saves the 8 s of Ray Train's own.
+    """One training worker is this process also where it finetunes or pretrains.
 
-    For tests of what training leads to; tests of resuming, several workers and memory do without.
+    That saves the 8 s of Ray Train's own processes. For tests of what training leads to; tests of
+    resuming, several workers and memory do without.
     """
-    distributed = ray_train.torch_trainer
-
-    def trainer(loop, config, *, workers, storage, name, datasets=None, **others):
-        if workers > 1:
-            return distributed(loop, config, workers=workers, storage=storage, name=name,
-                               datasets=datasets, **others)  # fmt: skip
-        return TorchTrainer(
-            loop, train_loop_config=config, datasets=datasets or {},
-            scaling_config=ScalingConfig(num_workers=0),
-            run_config=RunConfig(name=name, storage_path=storage),
-        )  # fmt: skip
-
-    threads = torch.get_num_threads()
+    decide = ray_train.may_run_here
     with pytest.MonkeyPatch.context() as patch:
-        for module in (training_trainer, pretraining_run):
-            patch.setattr(module, "torch_trainer", trainer)
-        kept = SimpleNamespace(TemporaryDirectory=KeptDirectory)
-        patch.setattr(ray_train, "tempfile", kept)
+        patch.setattr(
+            ray_train, "may_run_here", lambda workers, gpu, light: decide(workers, gpu, True)
+        )
         yield
-    torch.use_deterministic_algorithms(False)
-    torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -20,9 +20,7 @@ from jobs import cli
 from pipeline.encoding import graph as encoding_graph
 from pipeline.encoding.steps import EncodeBatch
 from pipeline.runtime.files import write_atomically
-from pipeline.scoring import graph as scoring_graph
 from pipeline.scoring.steps import ScoreChunk
-from pipeline.training import loop, trainer
 from tests.commands import LIMIT_SECONDS
 
 HOLD = "hold"
@@ -76,6 +74,8 @@ class HeldScoreChunk(ScoreChunk):
 
 def held_training_loop(config: dict[str, Any]) -> dict[str, Any]:
     """The training loop; waits after a checkpoint, when this run has reported enough of them."""
+    from pipeline.training import loop  # imports torch: other jobs' drivers do without
+
     report, reported = loop.report, 0
 
     def report_and_wait(*arguments: Any) -> None:
@@ -94,8 +94,10 @@ def held_training_loop(config: dict[str, Any]) -> dict[str, Any]:
 def main(job: str, argv: list[str]) -> int:
     """Run a command with held workers."""
     encoding_graph.EncodeBatch = HeldEncodeBatch
-    scoring_graph.ScoreChunk = HeldScoreChunk
-    trainer.training_loop = held_training_loop
+    if job == "score":
+        importlib.import_module("pipeline.scoring.graph").ScoreChunk = HeldScoreChunk
+    if job == "train":
+        importlib.import_module("pipeline.training.trainer").training_loop = held_training_loop
     work = getattr(importlib.import_module(f"jobs.{job}"), job)
     return cli.main(get_type_hints(work)["settings"], work, job, argv)
 

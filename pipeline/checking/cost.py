@@ -16,6 +16,7 @@ from pipeline.encoding.lookup import without
 from pipeline.encoding.plan import EncodingPlan, check_structures, encoder_pool, plan_encoding
 from pipeline.encoding.stored_features import encode
 from pipeline.encoding.structures import structures
+from pipeline.encoding.views import heaviest, settings_of_view
 from pipeline.runtime.cluster import cluster_cores
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.checkpoint_encoder import check_same_encoder, settings_of
@@ -28,7 +29,7 @@ class Cost:
 
     Attributes
     ----------
-    encoder : its name and weights.
+    encoder : its name and weights; of a checkpoint with several views the one that costs most.
     stored, to_make : distinct molecules that the store has, and lacks.
     core_hours, gpu_hours : that those would take; on a CPU, encoding counts as core hours.
     hours : of wall-clock time on the cluster as it is, or may grow.
@@ -87,17 +88,17 @@ def cost_of(tally: Tally, settings: CheckSettings, plan: EncodingPlan) -> Cost:
             costs, now = result.costs, True
     to_make = int((~have).sum()) * tally.molecules / max(1, tally.counted)
     each = costs or Costs(0, 0.0, 0.0, 0.0)
-    gpu = plan.device == "cuda"
+    pool = encoder_pool(plan.settings, plan.device)
+    gpu = pool.device == "cuda"
     core_hours = to_make * (each.conformer_seconds + (0 if gpu else each.encoder_seconds)) / 3600
     gpu_hours = to_make * each.encoder_seconds / 3600 if gpu else 0.0
-    gpus = encoder_pool(plan.settings, plan.device).actors
     return Cost(
         encoder={name: plan.tables.identity[name] for name in ("encoder", "weights")},
         stored=int(have.sum()),
         to_make=int(to_make),
         core_hours=core_hours,
         gpu_hours=gpu_hours,
-        hours=max(core_hours / cluster_cores(), gpu_hours / gpus),
+        hours=max(core_hours / cluster_cores(), gpu_hours / pool.actors),
         gigabytes=to_make * each.bytes / 1e9,
         measured_on=each.molecules,
         now=now,
@@ -115,6 +116,7 @@ def _encoder_settings(settings: CheckSettings) -> EncoderSettings:
     )  # fmt: skip
     found = settings_of(checkpoint, use, data_file=settings.data_file, fragments=settings.fragments)
     check_same_encoder(checkpoint, found)
+    found = settings_of_view(found, heaviest(found.view_names))
     return replace(
         found, encoding_batch_size=settings.encoding_batch_size,
         encoder_workers=settings.encoder_workers,

@@ -21,7 +21,7 @@ from pipeline.encoding.stored_features import encode, encode_molecules
 from pipeline.encoding.tables import Tables
 from pipeline.evaluation.audit import RIVALS
 from pipeline.molecules.rejected import write_rejected
-from pipeline.molecules.roles import assign_roles
+from pipeline.molecules.roles import CALIBRATION, ROLES, assign_roles
 from pipeline.molecules.sources import Molecules
 from pipeline.runtime.cluster import cluster_cores, resources
 from pipeline.runtime.errors import InputError
@@ -32,6 +32,7 @@ from pipeline.training.finetuning.preparation import (
     choose_trunk,
     prepare_finetuning,
 )
+from pipeline.training.fitting import detectors_of
 from pipeline.training.settings import FinetuneSettings, TrainSettings
 from pipeline.training.trainer import TRAINING_ROLES, training_name
 
@@ -58,8 +59,11 @@ def run_comparison(settings: CompareSettings) -> dict[str, Any]:
     if not settings.seeds or len(set(settings.seeds)) != len(settings.seeds):
         raise InputError(f"--seeds {settings.seeds}: give at least one seed, and none twice")
     started = time.monotonic()
+    if settings.data_file is None or settings.id_file is not None:
+        raise InputError("jobs.compare needs --data_file, a split with test molecules, alone")
     notes = check_inputs(settings)
     common = _train_settings(settings)
+    detectors_of(common)
     check_finetuning_flags(common)
     finetuning = prepare_finetuning(common)
     plan, source = open_run(common, notes)
@@ -151,7 +155,8 @@ def _encode_once(
 ) -> tuple[dict[str, float], pa.Table]:
     """Fill the store with all that the runs need: what that took, and the molecules."""
     settings = plan.settings
-    sample = assign_roles(source.molecules, settings, settings.data_file)
+    roles = (*ROLES, CALIBRATION)
+    sample = assign_roles(source.molecules, settings, settings.data_file, roles)
     in_training = pc.is_in(sample["role"], pa.array(TRAINING_ROLES))
     training, tests = sample.filter(in_training), sample.filter(pc.invert(in_training))
     results = [

@@ -1,6 +1,7 @@
-"""Features to energies, the OOD scores: higher means more OOD.
+"""Features and fingerprints to scores: higher means more OOD.
 
-In: features (n, width). Out: energies (n,).
+In: `Inputs` of n molecules: features (n, width), packed ECFP4. Out: scores (n,).
 
-Read first: `energy_head`, then `losses`, by which it is trained.
+Read first: `base` (what every detector takes and offers), `registry`; then one detector, such as
+`neighbours`. The energy heads are `energy_head` and `losses`; `pipeline.training` trains them.
 """

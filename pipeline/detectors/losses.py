@@ -65,6 +65,40 @@ def training_loss(id_energy: Tensor, ood_energy: Tensor, settings: DetectorSetti
     return loss + settings.lambda_reg * regularization
 
 
+def molecule_losses(
+    id_energy: Tensor, ood_energy: Tensor, settings: DetectorSettings
+) -> tuple[Tensor, Tensor]:
+    """The chosen loss, without the λ term, as a share of each molecule: (n_id,) and (n_ood,).
+
+    For dpo and hinge an ID molecule's is the mean over its pairs with all OOD molecules, and the
+    other way round; `hinge_topk` then picks the hardest pairs of each molecule by itself. For bce
+    and mse it is the molecule's own term.
+    """
+    if settings.loss in ("bce", "mse"):
+        losses = {"bce": F.binary_cross_entropy_with_logits, "mse": _sigmoid_error}
+        energy, label = _labelled(id_energy, ood_energy)
+        return losses[settings.loss](energy, label, reduction="none").split(
+            [len(id_energy), len(ood_energy)]
+        )
+    delta = margins(id_energy, ood_energy)
+    if settings.loss == "dpo":
+        pairs = F.softplus(-settings.dpo_beta * delta)
+        return pairs.mean(dim=1), pairs.mean(dim=0)
+    hinge = F.relu(settings.hinge_margin - delta)
+    return tuple(_hinge_means(rows, settings) for rows in (hinge, hinge.T))
+
+
+def _hinge_means(hinge: Tensor, settings: DetectorSettings) -> Tensor:
+    """Mean of each row, or of its hardest share."""
+    if settings.hinge_topk < 1:
+        hinge = hinge.topk(max(1, round(settings.hinge_topk * hinge.shape[1])), dim=1).values
+    return (hinge.square() if settings.hinge_squared else hinge).mean(dim=1)
+
+
+def _sigmoid_error(energy: Tensor, label: Tensor, reduction: str) -> Tensor:
+    return F.mse_loss(torch.sigmoid(energy), label, reduction=reduction)
+
+
 def _labelled(id_energy: Tensor, ood_energy: Tensor) -> tuple[Tensor, Tensor]:
     energy = torch.cat([id_energy, ood_energy])
     return energy, torch.cat([torch.zeros_like(id_energy), torch.ones_like(ood_energy)])

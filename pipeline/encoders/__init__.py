@@ -17,6 +17,8 @@ from pipeline.runtime.errors import InputError
 ENCODERS = {
     "unimol": "pipeline.encoders.unimol:UniMolEncoder",
     "minimol": "pipeline.encoders.minimol.encoder:MiniMolEncoder",
+    "ecfp": "pipeline.encoders.ecfp:EcfpEncoder",
+    "descriptors": "pipeline.encoders.descriptors:DescriptorEncoder",
 }
 
 
@@ -45,7 +47,7 @@ def load_encoder(name: str, **settings: Any) -> Encoder:
 
     Parameters
     ----------
-    name : "unimol" or "minimol".
+    name : one of `ENCODERS`.
     **settings : what the encoder's class takes, such as weights, device, precision.
 
     Examples

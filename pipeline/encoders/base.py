@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from pipeline.runtime.errors import InputError
+
 
 @runtime_checkable
 class Encoder(Protocol):
@@ -18,11 +20,14 @@ class Encoder(Protocol):
     dim : length of a feature vector.
     needs_conformers : whether rows reach it with `atoms` and `coords`; if not, the flow
         makes no conformers.
+    uses_torch : whether it computes with torch, on a GPU if there is one. One that does not works
+        on CPU cores, whatever the device, and its workers are spared the import.
     """
 
     name: str
     dim: int
     needs_conformers: bool
+    uses_torch: bool
 
     @staticmethod
     def identity(**settings: Any) -> dict[str, Any]:
@@ -51,3 +56,9 @@ class Encoder(Protocol):
     def take_token_counts(self) -> tuple[int, int]:
         """Tokens computed, padding included, and padding alone, since this was last asked."""
         ...
+
+
+def refuse_finetuned(name: str, finetuned: str | None) -> None:
+    """InputError if --finetuned is given to an encoder that cannot be finetuned."""
+    if finetuned is not None:
+        raise InputError(f"--finetuned: {name} cannot be finetuned, only unimol")

@@ -13,8 +13,9 @@ from pipeline.runtime.settings import bounded
 class EncoderSettings(ConformerSettings):
     """Which encoder makes the features, and how."""
 
-    foundation_model: Literal["unimol", "minimol"] = "unimol"
-    """Encoder: unimol (3D, needs conformers) or minimol (2D)."""
+    foundation_model: Literal["unimol", "minimol", "ecfp", "descriptors"] = "unimol"
+    """Encoder: unimol (3D, needs conformers), minimol (2D), or without a model ecfp (ECFP4
+    fingerprint, 2048 bits) or descriptors (thirteen of RDKit, not scaled)."""
     weights: str | None = None
     """Uni-Mol checkpoint: a path, a published file's name, 'mini' for the small pretrained model
     that comes with MolSieve, or 'untrained' for seeded random weights; default:

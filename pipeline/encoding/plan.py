@@ -13,6 +13,7 @@ import ray
 import ray.data
 
 from pipeline.conformers.conformer import NVMOLKIT
+from pipeline.encoders import encoder_class
 from pipeline.encoders.settings import EncoderSettings
 from pipeline.encoding.settings import EncodedSourceSettings
 from pipeline.encoding.tables import Tables, TrunkSpec
@@ -149,7 +150,7 @@ def plan_encoding(settings: E) -> EncodingPlan[E]:
         settings = replace(settings, finetuned=absolute(settings.finetuned))
     start_ray()
     device = device_of(settings.device)
-    if settings.precision == "auto":
+    if settings.precision == "auto" and encoder_class(settings.foundation_model).uses_torch:
         from pipeline.encoders.unimol.precision import default_precision  # torch is slow to import
 
         settings = replace(settings, precision=default_precision(device))
@@ -161,13 +162,14 @@ def encoder_pool(settings: EncoderSettings, device: str) -> EncoderPool:
 
     Conformers take most of the CPU time, so a core held by an encoder would idle while it
     waits for them; without a reservation the operating system shares the cores between both.
+    Encoders that do without torch get CPU cores, whatever the device.
     """
     if settings.conformer_method == NVMOLKIT and device != "cuda":
         raise InputError(
             "--conformer_method nvmolkit needs a GPU, and the Ray cluster has none (or --device "
             "cpu was given); use etkdg+mmff"
         )
-    if device == "cuda":
+    if device == "cuda" and encoder_class(settings.foundation_model).uses_torch:
         most = resources()["GPU"]
         actors = settings.encoder_workers or int(most)
         gpus = min(1.0, most / actors)
@@ -181,7 +183,7 @@ def encoder_pool(settings: EncoderSettings, device: str) -> EncoderPool:
         settings.encoder_workers or max(1, int(min(has.get("CPU", 1), _room(has))))
         for has in (resources(), ray.cluster_resources())
     )
-    return EncoderPool(actors, device, 0, 0, size, now=now)
+    return EncoderPool(actors, "cpu", 0, 0, size, now=now)
 
 
 def _room(has: dict[str, float]) -> float:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pipeline.conformers.child_process import IsolatedEmbedder
 from pipeline.conformers.conformer import NVMOLKIT, Conformer
 from pipeline.conformers.settings import ConformerSettings
-from pipeline.encoders import Encoder, load_encoder
+from pipeline.encoders import Encoder, encoder_class, load_encoder
 from pipeline.encoding.plan import EncoderPool, EncodingPlan
 from pipeline.encoding.structures import rows_of, structure_of_row
 from pipeline.encoding.tables import CONFORMERS, OUTCOMES, REJECTIONS, TO_EMBED, TO_ENCODE, Tables
@@ -98,8 +98,8 @@ def read_conformers(places: pa.Table, tables: Tables) -> pa.Table:
 def pooled_encoder(plan: EncodingPlan, pool: EncoderPool) -> Encoder:
     """An encoder of the pool, in this process; on a CPU it takes one thread."""
     settings = plan.settings
-    if pool.device == "cpu":
-        import torch  # only here: the workers that make conformers do without it
+    if pool.device == "cpu" and encoder_class(settings.foundation_model).uses_torch:
+        import torch  # only here: workers that make conformers or fingerprints do without it
 
         torch.set_num_threads(1)
     return load_encoder(

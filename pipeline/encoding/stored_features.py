@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.conformers.structure import structure_counts, structures_line
+from pipeline.encoders import encoder_class
 from pipeline.encoding.costs import Costs, keep_costs
 from pipeline.encoding.given_structures import keep_given
 from pipeline.encoding.graph import encoding_graph
 from pipeline.encoding.lookup import (
+    Pending,
     keys_of,
     known,
     made_by_encoders,
@@ -25,6 +28,7 @@ from pipeline.encoding.lookup import (
 )
 from pipeline.encoding.plan import EncoderPool, EncodingPlan
 from pipeline.encoding.stage_times import Stages, nodes_of, shares_of
+from pipeline.encoding.steps import EncodeBatch
 from pipeline.encoding.structures import COLUMN, structures
 from pipeline.encoding.tables import OUTCOMES, REJECTIONS
 from pipeline.encoding.tuning import tuned_pool
@@ -36,6 +40,9 @@ from pipeline.runtime.cluster import cores_now
 from pipeline.store.keyed_table import Index, KeyedTable, new_run_stamp
 
 log = logging.getLogger(__name__)
+
+# Molecules that RDKit's encoders are through with before Ray's workers would have started.
+SOON = 5000
 
 
 @dataclass(frozen=True)
@@ -110,8 +117,7 @@ def encode(molecules: pa.Table, plan: EncodingPlan) -> EncodeResult:
     outcomes = [OUTCOMES.empty_table()]
     if todo.num_rows:
         pool = tuned_pool(plan)
-        graph = encoding_graph(pending_of(todo, plan), plan, pool, run)
-        for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for batch in _outcomes(pending_of(todo, plan), plan, pool, run):
             outcomes.append(batch)
             progress.advance(batch.num_rows)
     outcome = pa.concat_tables(outcomes)
@@ -141,6 +147,20 @@ def encode(molecules: pa.Table, plan: EncodingPlan) -> EncodeResult:
         conformers=tables.conformers,
         costs=costs,
     )
+
+
+def _outcomes(
+    pending: Pending, plan: EncodingPlan, pool: EncoderPool, run: str
+) -> Iterator[pa.Table]:
+    """What became of each molecule (OUTCOMES), batch by batch."""
+    light = not encoder_class(plan.settings.foundation_model).uses_torch
+    if light and pending.rows <= SOON:
+        encode_batch = EncodeBatch(plan, run, pool)
+        for start in range(0, pending.rows, pool.batch_size):
+            yield encode_batch(pending.unmade.slice(start, pool.batch_size))
+        return
+    graph = encoding_graph(pending, plan, pool, run)
+    yield from graph.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
 def stages_of(pool: EncoderPool, seconds: float, **found: Any) -> Stages:

@@ -12,9 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from pipeline.detectors.energy_head import energies_of
-from pipeline.encoding.plan import check_inputs, open_run
-from pipeline.encoding.stored_features import encode_molecules
+from pipeline.encoding.views import check_views, encode_views, open_views
 from pipeline.evaluation.audit import audit
 from pipeline.evaluation.metrics import evaluate
 from pipeline.evaluation.settings import EvaluateSettings
@@ -51,23 +49,21 @@ def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
     """
     checkpoint = load_checkpoint(settings.checkpoint)
     data = _test_settings(checkpoint, settings)
-    check_inputs(data)
+    check_views(data, data.view_names)
     check_same_encoder(checkpoint, data)
-    plan, source = open_run(data)
+    plans, source = open_views(data, data.view_names)
     tests = assign_roles(source.molecules, data, data.data_file, ("id_test", "ood_test"))
     overlap = _check_unseen(tests, checkpoint, settings, data.data_file)
-    encoded = encode_molecules(tests, source, plan)
+    encoded = encode_views(tests, source, plans)
     require_roles(encoded, ("id_test", "ood_test"), data.data_file, least=2)
 
     telemetry.reset_peak_memory()
     started = time.perf_counter()
-    features = encoded.result.features.read_features(encoded.molecules["key"].to_pylist())
     use_gpu = settings.device != "cpu" and torch.cuda.is_available()
-    energies = energies_of(
-        checkpoint.head,
-        features,
-        batch_size=settings.eval_batch_size,
-        device="cuda" if use_gpu else "cpu",
+    energies = checkpoint.scores(
+        checkpoint.references.described(encoded.molecules, encoded),
+        "cuda" if use_gpu else "cpu",
+        settings.eval_batch_size,
     )
     seconds = time.perf_counter() - started
     is_ood = pc.equal(encoded.molecules["role"], "ood_test").to_numpy(zero_copy_only=False)
@@ -76,6 +72,7 @@ def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
         **label,
         "dataset": data.dataset or data.data_file,
         "checkpoint": settings.checkpoint,
+        "detector": checkpoint.name,
         **evaluate(
             energies[~is_ood], energies[is_ood], bootstrap_samples=bootstrap, seed=settings.seed
         ),
@@ -107,6 +104,11 @@ def _test_settings(checkpoint: Checkpoint, settings: EvaluateSettings) -> TrainS
     """The training run's settings, with what the evaluation changes."""
     changes = {name: getattr(settings, name) for name in _OVERRIDES}
     data = settings_of(checkpoint, settings, **changes)
+    if data.data_file is None and not settings.test_data_file:
+        raise InputError(
+            "the detector was trained with --id_file, which has no test molecules; give a table "
+            "with iid_test and ood_test as --test_data_file"
+        )
     if settings.test_data_file:  # a test set needs neither labels nor domains
         data = replace(
             data,

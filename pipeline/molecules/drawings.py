@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import matplotlib.image
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from rdkit import Chem, rdBase
 from rdkit.Chem.Draw import rdMolDraw2D
@@ -24,6 +25,13 @@ class Cell(NamedTuple):
     smiles: str
     heading: str
     id: str
+
+
+class Pairs(NamedTuple):
+    """Pairs of molecules of one kind, and what stands above them."""
+
+    title: str
+    pairs: Sequence[tuple[Cell, Cell]]
 
 
 def molecules_figure(rows: Sequence[Mapping[str, Any]], title: str, path: str) -> None:
@@ -50,15 +58,41 @@ def molecule_grid(figure: SubFigure, title: str, cells: Sequence[Cell], rows: in
     for axes in every:
         axes.set_axis_off()
     for axes, cell in zip(every, cells):
-        picture = _structure(cell.smiles)
-        if picture is None:
-            axes.text(0.5, 0.5, "no structure:\nSMILES not readable", ha="center", va="center",
-                      color="0.4", transform=axes.transAxes)  # fmt: skip
-        else:
-            axes.imshow(picture)
-        axes.set_title(cell.heading, fontsize=11)
-        axes.text(0.5, -0.02, shortened(cell.id), ha="center", va="top", fontsize=8,
-                  color="0.3", transform=axes.transAxes, parse_math=False)  # fmt: skip
+        _draw(axes, cell)
+
+
+def pairs_figure(title: str, columns: Sequence[Pairs], path: str) -> None:
+    """Pairs of molecules, one below the other, in columns.
+
+    Parameters
+    ----------
+    columns : at least one, with at least one pair among them.
+    """
+    rows = max(len(column.pairs) for column in columns)
+    figure = Figure(figsize=(5.6 * len(columns), 2.4 * rows + 1.0), layout="constrained")
+    figure.suptitle(title, fontsize=11, color="0.3")
+    parts = figure.subfigures(1, len(columns), squeeze=False, wspace=0.06)[0]
+    for part, column in zip(parts, columns):
+        part.suptitle(column.title, fontsize=13, fontweight="bold")
+        grid = part.subplots(rows, 2, squeeze=False)
+        for axes in grid.ravel():
+            axes.set_axis_off()
+        for both, pair in zip(grid, column.pairs):
+            for axes, cell in zip(both, pair):
+                _draw(axes, cell)
+    save_figure(figure, path)
+
+
+def _draw(axes: Axes, cell: Cell) -> None:
+    picture = _structure(cell.smiles)
+    if picture is None:
+        axes.text(0.5, 0.5, "no structure:\nSMILES not readable", ha="center", va="center",
+                  color="0.4", transform=axes.transAxes)  # fmt: skip
+    else:
+        axes.imshow(picture)
+    axes.set_title(cell.heading, fontsize=11)
+    axes.text(0.5, -0.02, shortened(cell.id), ha="center", va="top", fontsize=8,
+              color="0.3", transform=axes.transAxes, parse_math=False)  # fmt: skip
 
 
 def _structure(smiles: str) -> np.ndarray | None:

@@ -25,9 +25,13 @@ ROLES = {
     "ood_val": "ood_val",
     "ood_test": "ood_test",
 }
+# Besides: molecules of iid_val that calibrate p-values; nothing is fitted or chosen by them.
+CALIBRATION = "id_cal"
 OOD_SPLITS = {"ood_val", "ood_test"}
 SAMPLES = {"drugood": (2000, 600, 1000), "good": (5000, 1500, 2000), "all": (None, None, None)}
 OOD_VAL_SHARE, OOD_VAL_MOST = 0.2, 3000
+CALIBRATION_SHARE, CALIBRATION_MOST = 0.25, 500
+CUT_FROM = 400  # molecules of iid_val, all used, from which on some are kept for calibration
 
 
 def assign_roles(
@@ -42,13 +46,13 @@ def assign_roles(
     ----------
     molecules : `id`, `key`, `smiles`, `split`, `label`, `domain`.
     source : the file's name, for messages.
-    roles : those wanted; only their splits must have molecules.
+    roles : those wanted, of ROLES and CALIBRATION; only their splits must have molecules.
 
     Returns
     -------
     pa.Table
-        The sampled molecules with a column `role`, one of `ROLES`, in the order of roles. A
-        role's sample does not depend on which other roles are wanted.
+        The sampled molecules with a column `role`, in the order of roles. A role's sample does
+        not depend on which other roles are wanted. There may be no molecules to calibrate with.
 
     Raises
     ------
@@ -58,7 +62,7 @@ def assign_roles(
     check_overlap(molecules, allow=settings.allow_overlap, source=source)
     splits = np.array(molecules["split"].fill_null("").to_pylist())
     rows_of = {split: np.flatnonzero(splits == split) for split in SPLITS}
-    _check_splits(rows_of, {ROLES[role] for role in roles}, source)
+    _check_splits(rows_of, {ROLES[role] for role in roles if role in ROLES}, source)
     validation = _cut_ood_val(molecules, rows_of["ood_val"], settings)
     rows_of_role = {role: rows_of[split] for role, split in ROLES.items()}
     rows_of_role["ood_val"] = validation
@@ -69,16 +73,36 @@ def assign_roles(
                 f"{source}: ood_val has too few domains or molecules to give {role} any; "
                 "try --ood_val_by molecule"
             )
-    pieces = []
-    for number, role in enumerate(ROLES):
-        rows, size = rows_of_role[role], sample_size(role, settings)
-        if role not in roles:
-            continue
+    for number, (role, rows) in enumerate(rows_of_role.items()):
+        size = sample_size(role, settings)
         if size is not None and size < len(rows):
             rng = np.random.default_rng([settings.data_seed, number])
-            rows = np.sort(rng.choice(rows, size, replace=False))
-        pieces.append(molecules.take(rows).append_column("role", pa.array([role] * len(rows))))
+            rows_of_role[role] = np.sort(rng.choice(rows, size, replace=False))
+    rows_of_role |= _calibrating(rows_of_role["id_val"], rows_of["iid_val"], settings)
+    pieces = [
+        molecules.take(rows).append_column("role", pa.array([role] * len(rows), pa.string()))
+        for role, rows in rows_of_role.items()
+        if role in roles
+    ]
     return pa.concat_tables(pieces)
+
+
+def _calibrating(
+    validation: np.ndarray, every: np.ndarray, settings: SamplingSettings
+) -> dict[str, np.ndarray]:
+    """Rows that validate and rows that calibrate.
+
+    The latter are rows of iid_val that the sample leaves, as many as validate at most; where the
+    sample is all of a large iid_val, a part of it.
+    """
+    rng = np.random.default_rng([settings.data_seed, len(ROLES) + 1])
+    left = np.setdiff1d(every, validation)
+    if len(left) == 0 and len(every) >= CUT_FROM:
+        count = min(CALIBRATION_MOST, int(CALIBRATION_SHARE * len(every)))
+        chosen = np.sort(rng.choice(every, count, replace=False))
+        return {"id_val": np.setdiff1d(every, chosen), CALIBRATION: chosen}
+    count = min(CALIBRATION_MOST, len(left), len(validation))
+    return {"id_val": validation, CALIBRATION: np.sort(rng.choice(left, count, replace=False))}
 
 
 def _check_splits(rows_of: dict[str, np.ndarray], wanted: set[str], source: str) -> None:

@@ -84,8 +84,9 @@ class SplitSettings(SourceSettings):
 class SamplingSettings(Settings):
     """Which molecules of a split file are used."""
 
-    sampling: Literal["drugood", "good", "all"] = "drugood"
-    """Molecules a split: drugood 2000 train, 600 validation, 1000 test; good 5000, 1500, 2000."""
+    sampling: Literal["all", "drugood", "good"] = "all"
+    """Molecules a split: all; or as in the papers' tables, drugood 2000 train, 600 validation,
+    1000 test; good 5000, 1500, 2000."""
     train_size: int | None = bounded(None, least=1)
     """ID, and as many OOD, training molecules at most; overrides --sampling."""
     val_size: int | None = bounded(None, least=1)

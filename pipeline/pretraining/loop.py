@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import ray.train
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -38,6 +37,7 @@ from pipeline.runtime import telemetry
 from pipeline.runtime.files import write_atomically
 from pipeline.runtime.ray_train import (
     add_gradients,
+    last_checkpoint,
     prepare_device,
     rank,
     read_state,
@@ -191,7 +191,7 @@ class PretrainingState:
 
     def resume(self) -> int:
         """Continue from this run's latest checkpoint, if it has one; its step."""
-        checkpoint = ray.train.get_checkpoint()
+        checkpoint = last_checkpoint()
         if checkpoint is not None:
             state = read_state(checkpoint)
             self.model.load_state_dict(state["model"])

@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 import ray.data
+from ray.exceptions import AuthenticationError
 
 from pipeline.runtime.address import ray_to_use
 from pipeline.runtime.errors import InputError, told
@@ -35,7 +36,7 @@ def start_ray() -> None:
     Raises
     ------
     InputError
-        If RAY_ADDRESS names no cluster that answers, or Ray does not start.
+        If RAY_ADDRESS names no cluster that answers, if a token is missing, or Ray does not start.
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", TRAIN_POLL_SECONDS)
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # C++ notes that no user can act on
@@ -50,13 +51,26 @@ def start_ray() -> None:
                 logging_level=logging.ERROR,
                 dashboard_host="127.0.0.1",
             )
+        except AuthenticationError as error:
+            raise InputError(
+                "RAY_AUTH_MODE=token, but there is no token: put the cluster's into "
+                "~/.ray/auth_token, or make one with ray get-auth-token --generate"
+            ) from error
         except ConnectionError as error:
             address = os.environ.get("RAY_ADDRESS")
             raise InputError(
                 f"{f'RAY_ADDRESS={address}: ' if address else ''}cannot join a Ray cluster: "
-                f"{told(error)} Start one with ray start, or unset RAY_ADDRESS to start Ray here"
+                f"{told(error)}; {_token_to_send()}; else start a cluster with ray start, or unset "
+                "RAY_ADDRESS to start Ray here"
             ) from error
     configure_data()
+
+
+def _token_to_send() -> str:
+    """What to do where a cluster that answers refuses: Ray sends no address a token unasked."""
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
+        return "if it wants a token, ~/.ray/auth_token must hold the same as on its head"
+    return "if it wants a token, export RAY_AUTH_MODE=token"
 
 
 def init_ray(**how: Any) -> None:
@@ -130,6 +144,17 @@ def cluster_cores() -> int:
 def cores_now() -> int:
     """CPU cores of the cluster as it is."""
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def is_one_node() -> bool:
+    """Whether the cluster is the node that this process is on, has cores there, and stays so."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    return (
+        len(nodes) == 1
+        and nodes[0]["NodeID"] == ray.get_runtime_context().get_node_id()
+        and nodes[0]["Resources"].get("CPU", 0) >= 1
+        and not os.environ.get(MAX_RESOURCES)
+    )
 
 
 def device_of(setting: str) -> str:

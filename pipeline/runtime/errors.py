@@ -1,7 +1,7 @@
 """Errors that a user can mend; commands print them as one line and exit with 2."""
 
-# What torch, its allocator on a CPU, cuBLAS and Triton say.
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+# What torch, its allocator on a CPU, cuBLAS and Triton, and numpy say.
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED", "MemoryError")
 
 
 class InputError(ValueError):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -19,15 +21,24 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
-from ray.train import TrainingFailedError
 from ray.train.torch import TorchTrainer
 from torch import Tensor
 
 from pipeline.runtime.cluster import cluster_cores, resources
 from pipeline.runtime.errors import OUT_OF_MEMORY, DamagedFile, InputError, told
 from pipeline.runtime.files import NO_ROOM, write_atomically
+from pipeline.runtime.train_here import (
+    STATE_FILE,
+    Loop,
+    is_here,
+    keep,
+    kept_checkpoint,
+    may_run_here,
+    trainer_here,
+)
 
-STATE_FILE = "state.pt"
+log = logging.getLogger(__name__)
+
 ONEDNN_CACHE = "4096"
 
 
@@ -46,7 +57,7 @@ def run_name(settings: Any, not_decisive: Sequence[str], *others: Any) -> str:
 
 
 def torch_trainer(
-    loop: Callable[[dict[str, Any]], Any],
+    loop: Loop,
     config: dict[str, Any],
     *,
     workers: int,
@@ -55,11 +66,15 @@ def torch_trainer(
     storage: str,
     name: str,
     datasets: dict[str, ray.data.Dataset] | None = None,
+    light: bool = False,
 ) -> TorchTrainer:
     """A TorchTrainer that keeps its latest checkpoint and starts again when a worker dies.
 
     Parameters
     ----------
+    light : it needs little memory, and its batches have one shape, so that one worker on a CPU can
+        be this process. Others get processes of their own, which Ray ends in place of the driver
+        when memory is short, and which allocate by `allocator`.
     cores : of the cluster that the training may take.
     storage, name : folder, and the name within it by which a rerun finds this run.
     datasets : each worker sees all their rows, in the same order.
@@ -69,10 +84,14 @@ def torch_trainer(
             f"--num_workers {workers}: the Ray cluster has {resources()['GPU']:g} GPUs "
             "and each worker needs one"
         )
+    run = f"{storage}/{name}"
+    if may_run_here(workers, use_gpu, light):
+        log.info("training in this process: one worker, on the CPU")
+        return trainer_here(loop, config, run, datasets or {})
     # A worker reserves at most its part of half the cores: streaming tasks need the others.
     cpus = min(1.0, cores / (2 * workers))
     return TorchTrainer(
-        loop,
+        partial(_from_what_was_kept, loop, run),
         train_loop_config=config,
         datasets=datasets or {},
         dataset_config=ray.train.DataConfig(
@@ -94,6 +113,23 @@ def torch_trainer(
             worker_runtime_env={} if use_gpu else {"env_vars": allocator()},
         ),
     )
+
+
+def _from_what_was_kept(loop: Loop, run: str, config: dict[str, Any]) -> Any:
+    """The loop; it goes on where one stopped that ran in its driver, before Ray Train began."""
+    global _kept
+    _kept = kept_checkpoint(run) if ray.train.get_checkpoint() is None else None
+    if _kept is not None:  # from now on it is Ray Train's
+        ray.train.report({}, checkpoint=_kept if rank() == 0 else None)
+    return loop(config)
+
+
+_kept: ray.train.Checkpoint | None = None
+
+
+def last_checkpoint() -> ray.train.Checkpoint | None:
+    """What this run goes on from, the same on every worker; None if it begins."""
+    return ray.train.get_checkpoint() or _kept
 
 
 def allocator() -> dict[str, str]:
@@ -130,13 +166,13 @@ def fit(trainer: TorchTrainer, mend: str) -> ray.train.Result:
         return trainer.fit()
     except SystemExit:
         raise KeyboardInterrupt from None
-    except TrainingFailedError as error:
-        for failure in getattr(error, "worker_failures", {}).values():
+    except Exception as error:
+        for failure in getattr(error, "worker_failures", {0: error}).values():
             cause = getattr(failure, "_base_exc", failure)  # Ray Train wraps what a worker raised
             if isinstance(cause, InputError):
                 kind = DamagedFile if isinstance(cause, DamagedFile) else InputError
                 raise kind(told(cause)) from None
-        text = str(error)
+        text = f"{type(error).__name__}: {error}"
         if any(words in text for words in OUT_OF_MEMORY):
             raise InputError(f"training ran out of memory; {mend}") from None
         if any(os.strerror(number) in text for number in NO_ROOM):
@@ -157,6 +193,10 @@ def threads_of(workers: int, share: float = 1.0) -> int:
 
 def prepare_device(threads: int) -> torch.device:
     """This worker's device; its results can be repeated."""
+    if is_here():
+        torch.use_deterministic_algorithms(True)
+        torch.set_num_threads(max(1, min(threads, os.cpu_count() or 1)))
+        return torch.device("cpu")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Micro-batches have many shapes, and oneDNN makes code for each; torch's usual 1024 forgets it
     # before it is used again, which took about a fifth of an epoch on two AVX-512 cores.
@@ -207,9 +247,12 @@ def report(metrics: dict[str, Any], state: Callable[[], dict[str, Any]]) -> None
     if rank() != 0:
         ray.train.report(metrics)
         return
+    content = BytesIO()  # written by itself, torch.save does not say that a disk is full
+    torch.save(state(), content)
+    if is_here():
+        ray.train.report(metrics, checkpoint=keep(content.getvalue()))
+        return
     with tempfile.TemporaryDirectory() as folder:
-        content = BytesIO()  # written by itself, torch.save does not say that a disk is full
-        torch.save(state(), content)
         write_atomically(os.path.join(folder, STATE_FILE), content.getvalue())
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 

@@ -1,4 +1,9 @@
-"""Conformal p-values from the energies of in-distribution molecules."""
+"""Conformal p-values from the energies of in-distribution molecules.
+
+Higher energies mean more OOD, as all scores of MolSieve do, and the p-value of a molecule falls
+with its energy: few ID molecules are as far out. The published conformal baseline that Energy-DPO
+was compared with (arXiv:2509.25509) has this sign reversed; here it is not.
+"""
 
 from __future__ import annotations
 

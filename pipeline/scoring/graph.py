@@ -15,20 +15,18 @@ from pipeline.encoding.graph import ON_A_CORE
 from pipeline.encoding.plan import EncoderPool, EncodingPlan
 from pipeline.molecules.folders import DataFile
 from pipeline.runtime.files import absolute
-from pipeline.scoring.calibration import Calibration
 from pipeline.scoring.settings import ScoreSettings
 from pipeline.scoring.steps import Embed, ScoreChunk, Step, look_up, read_chunks
+from pipeline.scoring.verdicts import Judge
 from pipeline.store.keyed_table import new_run_stamp
-from pipeline.training.checkpoint import Checkpoint
 
 ONE_CHUNK = {**ON_A_CORE, "batch_size": 1}
 
 
 def scoring_graph(
-    checkpoint: Checkpoint,
-    plan: EncodingPlan,
+    plans: dict[str, EncodingPlan],
     pool: EncoderPool,
-    calibration: Calibration,
+    judge: Judge,
     settings: ScoreSettings,
     files: list[DataFile],
     done: frozenset[str],
@@ -37,10 +35,15 @@ def scoring_graph(
 
     Parameters
     ----------
+    plans : of each view's encoder.
+    pool : of actors that each hold all encoders.
     done : chunks to leave out.
     """
-    tables = plan.tables.snapshot(settings.keep_encodings)
-    step = Step(ray.put(replace(plan, tables=tables)), new_run_stamp())
+    now = {
+        view: replace(plan, tables=plan.tables.snapshot(settings.keep_encodings))
+        for view, plan in plans.items()
+    }
+    step = Step(ray.put(now), new_run_stamp())
     items = [{"number": number, **file._asdict()} for number, file in enumerate(files)]
     chunks = (
         ray.data.from_items(items, override_num_blocks=len(items))
@@ -54,11 +57,10 @@ def scoring_graph(
             look_up, fn_kwargs={"step": step, "fragments": settings.fragments}, **ONE_CHUNK
         )
     )
-    return _with_conformers(chunks, step, plan, pool).map_batches(
+    return _with_conformers(chunks, step, plans, pool).map_batches(
         ScoreChunk,
         fn_constructor_kwargs={
-            "step": step, "pool": pool, "head": ray.put(checkpoint.head),
-            "calibration": calibration, "alpha": settings.alpha,
+            "step": step, "pool": pool, "judge": ray.put(judge.ready()),
             "output": absolute(settings.output_dir),
         },
         batch_format="pyarrow",
@@ -70,9 +72,12 @@ def scoring_graph(
 
 
 def _with_conformers(
-    chunks: ray.data.Dataset, step: Step, plan: EncodingPlan, pool: EncoderPool
+    chunks: ray.data.Dataset, step: Step, plans: dict[str, EncodingPlan], pool: EncoderPool
 ) -> ray.data.Dataset:
-    if plan.settings.conformer_method != NVMOLKIT:
+    made = [plan for plan in plans.values() if plan.tables.conformers is not None]
+    if not made:
+        return chunks
+    if made[0].settings.conformer_method != NVMOLKIT:
         return chunks.map_batches(Embed(step).__call__, **ONE_CHUNK)
     return chunks.map_batches(
         Embed, fn_constructor_kwargs={"step": step}, batch_format="pyarrow", batch_size=1,

@@ -5,51 +5,85 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pyarrow as pa
 
-from pipeline.molecules.folders import DataFile
+from pipeline.molecules.folders import DataFile, data_files
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.files import absolute, json_bytes, read_parquet, write_atomically
+from pipeline.runtime.files import (
+    absolute,
+    json_bytes,
+    parquet_bytes,
+    read_parquet,
+    write_atomically,
+)
+from pipeline.scoring.levels import SCORES, Levels, relevelled
 from pipeline.scoring.settings import ScoreSettings
 from pipeline.scoring.steps import REJECTED_FOLDER, SCORES_FOLDER
-from pipeline.training.checkpoint import Checkpoint
+
+if TYPE_CHECKING:  # imports torch, and tasks on workers read parts
+    from pipeline.training.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
 
-IDENTITY = "_settings.json"
+IDENTITY, LEVELS = "_settings.json", "levels"
+OTHER = {"columns": "version, with fewer columns", "errors": "error model"}
+OLD_COLUMNS = ["id", "smiles", "energy", "p_value", "is_ood", "structure"]
 
 
 def done_chunks(
-    settings: ScoreSettings, checkpoint: Checkpoint, files: list[DataFile], features: str
+    settings: ScoreSettings,
+    checkpoint: Checkpoint,
+    files: list[DataFile],
+    features: str,
+    levels: Levels,
+    errors: str | None,
 ) -> frozenset[str]:
     """Chunks whose scores the output folder has; notes there what decides them.
 
+    Verdicts of other levels are rewritten from the scores.
+
     Parameters
     ----------
-    features : key of the features table that the scores come from.
+    features : key of the features that the scores come from.
+    errors : SHA-256 of the error model; None without one.
 
     Raises
     ------
     InputError
         If the folder holds scores that these settings would not give.
+    DamagedFile
+        If a part is damaged; it was set aside.
     """
     output = absolute(settings.output_dir)
-    identity = _identity(settings, checkpoint, files, features)
+    identity = _identity(settings, checkpoint, files, features) | {"errors": errors}
+    now = asdict(levels)
     scored = _parts(f"{output}/{SCORES_FOLDER}")
     fs, path = fsspec.url_to_fs(f"{output}/{IDENTITY}")
+    before: dict[str, Any] = {}
     if scored and fs.exists(path):
-        earlier = {"fragments": "keep", "structures": "made"}  # versions knew nothing else
+        # Versions knew nothing else of what an older file does not say.
+        earlier = {"fragments": "keep", "structures": "made", "columns": OLD_COLUMNS}
         before = {**earlier, **json.loads(fs.cat_file(path))}
         changed = [name for name in identity if before.get(name) != identity[name]]
         if changed:
+            told = OTHER.get(changed[0], changed[0])
             raise InputError(
-                f"--output_dir {settings.output_dir} holds scores of another {changed[0]}; give "
-                "another folder"
+                f"--output_dir {settings.output_dir} holds scores of another {told}; give another "
+                "folder"
             )
-    write_atomically(f"{output}/{IDENTITY}", json_bytes(identity))
+    if before and before.get(LEVELS) != json.loads(json.dumps(now)):
+        # Without levels until all are rewritten, so that a kill in between leaves no mixture.
+        write_atomically(f"{output}/{IDENTITY}", json_bytes(identity))
+        log.info("rewriting the verdicts of %s chunks by other levels", f"{len(scored):,}")
+        for part in part_files(settings.output_dir, SCORES_FOLDER):
+            table = read_part(settings.output_dir, part, SCORES.names)
+            content = parquet_bytes(relevelled(table, levels))
+            write_atomically(f"{output}/{SCORES_FOLDER}/{part.rsplit('/', 1)[-1]}", content)
+    write_atomically(f"{output}/{IDENTITY}", json_bytes({**identity, LEVELS: now}))
     if settings.retry_rejected:
         scored -= _parts(f"{output}/{REJECTED_FOLDER}")
     if scored:
@@ -69,7 +103,7 @@ def part_files(output_dir: str, *folders: str) -> list[str]:
 
 
 def read_part(output_dir: str, part: str, columns: Sequence[str]) -> pa.Table:
-    """Columns of a part; `structure` is null where an earlier version wrote it.
+    """Columns of a part.
 
     Raises
     ------
@@ -80,10 +114,7 @@ def read_part(output_dir: str, part: str, columns: Sequence[str]) -> pa.Table:
     fs, _ = fsspec.url_to_fs(output)
     *_, folder, name = part.split("/")
     spoils = [f"{output}/{SCORES_FOLDER}/{name}"] if folder != SCORES_FOLDER else []
-    table = read_parquet(fs, part, columns, spoils, optional=["structure"])
-    for column in set(columns) - set(table.column_names):
-        table = table.append_column(column, pa.nulls(table.num_rows, pa.string()))
-    return table
+    return read_parquet(fs, part, columns, spoils)
 
 
 def _parts(folder: str) -> frozenset[str]:
@@ -106,18 +137,21 @@ def _identity(
     settings: ScoreSettings, checkpoint: Checkpoint, files: list[DataFile], features: str
 ) -> dict[str, Any]:
     """What decides the content of a chunk's file."""
-    names = ("alpha", "chunk_size", "smiles_column", "id_column", "fragments", "structures")
+    names = ("chunk_size", "smiles_column", "id_column", "fragments", "structures")
+    own = [] if settings.predictions is None else data_files(settings.predictions)
     return {
+        "columns": SCORES.names,
         **{name: getattr(settings, name) for name in names},
-        "data_file": [{**file._asdict(), **_version(file)} for file in files],
-        "checkpoint": checkpoint.head_sha256,
+        "predictions": [version_of(file) for file in own],
+        "data_file": [version_of(file) for file in files],
+        "checkpoint": checkpoint.sha256,
         "encoder": features,
     }
 
 
-def _version(file: DataFile) -> dict[str, Any]:
-    """A file's size, and the time or the tag of its last change."""
+def version_of(file: DataFile) -> dict[str, Any]:
+    """A file, its size, and the time or the tag of its last change."""
     fs, path = fsspec.url_to_fs(file.uri)
     info = fs.info(path)
     names = ("size", "mtime", "ETag", "etag", "LastModified")
-    return {name: str(info[name]) for name in names if name in info}
+    return {**file._asdict(), **{name: str(info[name]) for name in names if name in info}}

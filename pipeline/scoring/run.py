@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.conformers.structure import structure_counts
-from pipeline.detectors.energy_head import energies_of
-from pipeline.encoding.plan import EncodingPlan, check_structures, plan_encoding
 from pipeline.encoding.stored_features import encode, stages_of
 from pipeline.encoding.tuning import tuned_pool
+from pipeline.encoding.views import Plans, check_encoders, heaviest, plan_views
 from pipeline.molecules.folders import data_files
 from pipeline.molecules.formats import check_files
 from pipeline.molecules.rejected import warn_if_many
@@ -27,12 +27,19 @@ from pipeline.runtime.files import json_bytes, write_atomically
 from pipeline.scoring.calibration import Calibration
 from pipeline.scoring.extremes import write_extremes
 from pipeline.scoring.graph import scoring_graph
+from pipeline.scoring.levels import Levels
 from pipeline.scoring.output_folder import done_chunks
 from pipeline.scoring.repeated_ids import repeated_ids
 from pipeline.scoring.settings import ScoreSettings
 from pipeline.scoring.totals import Totals
+from pipeline.scoring.verdicts import Judge
 from pipeline.training.checkpoint import Checkpoint, load_checkpoint
-from pipeline.training.checkpoint_encoder import check_same_encoder, settings_of
+from pipeline.training.checkpoint_encoder import (
+    check_same_encoder,
+    described_from_store,
+    settings_of,
+)
+from pipeline.trust.in_checkpoint import read_errors, read_predictions
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +57,7 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If a file is missing or unreadable, the encoder is not the one that the head was
+        If a file is missing or unreadable, the encoder is not the one that the detector was
         trained on, alpha is below any p-value, or the output folder holds other scores.
     """
     checkpoint = load_checkpoint(settings.checkpoint)
@@ -64,28 +71,25 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
         encoder, encoding_batch_size=settings.encoding_batch_size,
         encoder_workers=settings.encoder_workers,
     )  # fmt: skip
+    views = encoder.view_names
     notes = check_files(settings)
     check_same_encoder(checkpoint, encoder)
     if settings.structures != encoder.structures:
         log.warning(
-            "--structures %s, but the head was trained with --structures %s: features of other "
+            "--structures %s, but the detector was trained with --structures %s: features of other "
             "coordinates differ", settings.structures, encoder.structures,
         )  # fmt: skip
     files = data_files(settings.data_file)
     check_first_rows(files[0], settings)
-    plan = plan_encoding(encoder)
-    check_structures(settings.structures, plan.tables)
-    done = done_chunks(settings, checkpoint, files, plan.tables.features.key)
-    calibration = calibrated(checkpoint, plan)
-    count = len(calibration.energies)
-    if settings.alpha < 1 / (count + 1):
-        raise InputError(
-            f"--alpha {settings.alpha:g}: with {count} ID validation molecules the smallest "
-            f"p-value is {1 / (count + 1):.4g}; choose at least that"
-        )
+    check_encoders(replace(encoder, structures=settings.structures), views)
+    plans = plan_views(encoder, views)
+    judge = judge_of(checkpoint, plans, settings)
+    errors = judge.errors and judge.errors.sha256
+    done = done_chunks(settings, checkpoint, files, features_of(plans), judge.levels, errors)
     progress, totals = telemetry.Progress("scores", None), Totals()
-    pool = tuned_pool(plan)
-    graph = scoring_graph(checkpoint, plan, pool, calibration, settings, files, done)
+    main = plans[heaviest(views)]
+    pool = tuned_pool(main)
+    graph = scoring_graph(plans, pool, judge, settings, files, done)
     for counts in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
         totals.add(counts)
         progress.advance(pc.sum(counts["rows"]).as_py())
@@ -104,10 +108,16 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
         "scored": found.scored,
         "rejected": found.rejected,
         "ood": found.ood,
-        "structures": {} if plan.tables.conformers is None else structure_counts(found.structures),
+        "in_training": found.in_training,
+        "structures": {} if main.tables.conformers is None else structure_counts(found.structures),
+        "detector": checkpoint.name,
+        "views": list(views),
         "alpha": settings.alpha,
-        "energy_threshold": calibration.threshold(settings.alpha),
-        "calibration_molecules": count,
+        "energy_threshold": judge.calibration.threshold(settings.alpha),
+        "calibration_molecules": len(judge.calibration.energies),
+        "calibrated_by": judge.calibrated_by,
+        "interval_alpha": settings.interval_alpha if judge.errors else None,
+        "interval_half_width": judge.levels.width,
         "repeated_ids": repeated._asdict(),
         "rows_of_this_run": totals.sums["rows"],
         "fragments": settings.fragments,
@@ -124,19 +134,69 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
     return summary
 
 
-def calibrated(checkpoint: Checkpoint, plan: EncodingPlan) -> Calibration:
-    """Energies of the ID validation molecules, from the store's features or encoded now."""
+def judge_of(checkpoint: Checkpoint, plans: Plans, settings: ScoreSettings) -> Judge:
+    """What verdicts are made from: the detector calibrated, and the error model if there is one.
+
+    Raises
+    ------
+    InputError
+        If alpha is below any p-value that the calibration molecules allow, or an interval's level
+        is asked for without an error model.
+    """
+    calibration, by = calibrated(checkpoint, plans)
+    cross = checkpoint.cross and calibrated(checkpoint.cross, plans)[0]
+    count = len(calibration.energies)
+    if settings.alpha < 1 / (count + 1):
+        raise InputError(
+            f"--alpha {settings.alpha:g}: with {count} ID calibration molecules the smallest "
+            f"p-value is {1 / (count + 1):.4g}; choose at least that"
+        )
+    errors = read_errors(settings.checkpoint, settings.predictions is not None)
+    levels = Levels(settings.alpha)
+    if errors is not None:
+        errors = replace(errors, predictions=_own_predictions(checkpoint, settings))
+        width = errors.model.quantile(settings.interval_alpha)
+        levels = Levels(settings.alpha, width, (0.0, 1.0) if errors.binary else None)
+    return Judge(checkpoint, calibration, cross, errors, levels, by)
+
+
+def calibrated(checkpoint: Checkpoint, plans: Plans) -> tuple[Calibration, str]:
+    """Scores of ID molecules that training did not fit by, and which these are.
+
+    Their features come from the store, or are encoded now. They are the molecules that nothing was
+    chosen by either, or, where the checkpoint has none, those of validation.
+    """
     molecules = checkpoint.molecules
     if "smiles" not in molecules.column_names:
         raise InputError(
             "the checkpoint does not hold its validation molecules' SMILES, by which scores are "
             "calibrated; train again with this version"
         )
-    validation = molecules.filter(pc.equal(molecules["role"], "id_val"))
-    encoded = encode(validation, plan)
-    index = encoded.features.index()
-    keys = [key for key in validation["key"].to_pylist() if key in index]
-    if not keys:
-        raise InputError("none of the checkpoint's ID validation molecules can be encoded")
-    features = encoded.features.read_features(keys, index)
-    return Calibration(np.sort(energies_of(checkpoint.head, features).astype(np.float64)))
+    role = "id_cal" if checkpoint.of_role("id_cal").num_rows else "id_val"
+    held_out = checkpoint.of_role(role)
+    if role == "id_val":
+        log.warning(
+            "p-values are calibrated by the molecules that training chose its best epoch by, for "
+            "want of others: they are a little too small"
+        )
+    for plan in plans.values():
+        index = encode(held_out, plan).features.index()
+        held_out = held_out.filter(pa.array([k in index for k in held_out["key"].to_pylist()]))
+    if held_out.num_rows == 0:
+        raise InputError("none of the checkpoint's ID calibration molecules can be encoded")
+    scores = checkpoint.scores(described_from_store(checkpoint, held_out, plans))
+    return Calibration(np.sort(scores)), role
+
+
+def _own_predictions(checkpoint: Checkpoint, settings: ScoreSettings) -> pa.Table | None:
+    if settings.predictions is None:
+        return None
+    how = settings_of(checkpoint, settings, smiles_column=settings.smiles_column)
+    return read_predictions(how, settings.predictions)
+
+
+def features_of(plans: Plans) -> str:
+    """The key of all views' features together; a single encoder's own."""
+    if len(plans) == 1:
+        return next(iter(plans.values())).tables.features.key
+    return "+".join(plan.tables.features.key for plan in plans.values())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -31,19 +32,12 @@ from pipeline.molecules.sources import parse_block
 from pipeline.runtime import dashboard_metrics as metrics
 from pipeline.runtime import telemetry
 from pipeline.runtime.files import parquet_bytes, remove, write_atomically
-from pipeline.scoring.calibration import Calibration
+from pipeline.scoring.levels import SCORES
 from pipeline.store.keyed_table import feature_matrix
 
-SCORES = pa.schema(
-    [
-        ("id", pa.string()),
-        ("smiles", pa.string()),
-        ("energy", pa.float64()),
-        ("p_value", pa.float64()),
-        ("is_ood", pa.bool_()),
-        ("structure", pa.string()),  # parts of earlier versions lack it
-    ]
-)
+if TYPE_CHECKING:
+    from pipeline.scoring.verdicts import Judge  # would import torch
+
 SCORES_FOLDER, REJECTED_FOLDER = "scores", "rejected"
 
 
@@ -53,11 +47,11 @@ class Step:
 
     Attributes
     ----------
-    plan : reference to the encoder's plan, its tables a snapshot of the store's.
+    plans : reference to the plan of each view's encoder, its tables a snapshot of the store's.
     run : stamp of the shards that this run writes to the store.
     """
 
-    plan: ray.ObjectRef
+    plans: ray.ObjectRef
     run: str
 
 
@@ -94,12 +88,28 @@ def look_up(chunk: pa.Table, step: Step, fragments: str) -> pa.Table:
     Returns
     -------
     table
-        `chunk`; `rows`, parsed; `features` that the store has; `molecules` ready to encode, or
-        rejected before (TO_ENCODE); `unmade`, without a conformer (TO_EMBED).
+        `chunk`; `rows`, parsed; and of each view (see `of_view`) `features` that the store has;
+        `molecules` ready to encode, or rejected before (TO_ENCODE); `unmade`, without a conformer
+        (TO_EMBED).
     """
-    plan: EncodingPlan = ray.get(step.plan)
-    tables = plan.tables
     parsed = parse_block(unpacked(chunk["rows"][0]), fragments)
+    found = {}
+    for view, plan in ray.get(step.plans).items():
+        for name, table in _look_up(parsed, plan, step.run).items():
+            found[of_view(name, view)] = table
+    given = [name for name in STRUCTURES.names if name in parsed.column_names]
+    return _row(chunk, rows=parsed.drop_columns(given), **found)
+
+
+def of_view(name: str, view: str) -> str:
+    """The name that a chunk's table of one view has."""
+    return f"{name} {view}"
+
+
+def _look_up(parsed: pa.Table, plan: EncodingPlan, run: str) -> dict[str, pa.Table]:
+    tables = plan.tables
+    if tables.conformers is None:
+        parsed = parsed.drop_columns([n for n in STRUCTURES.names if n in parsed.column_names])
     wanted = unique(parsed.filter(parsed["reason"].is_null()))
     found = known(wanted, plan)
     rejected = refused(without(wanted, found), plan)
@@ -107,20 +117,18 @@ def look_up(chunk: pa.Table, step: Step, fragments: str) -> pa.Table:
     given = given_rows(parsed.filter(pc.is_in(parsed["key"], todo["key"].combine_chunks())), tables)
     if given.num_rows:
         usable = given.filter(given["reason"].is_null())
-        tables.conformers.write(usable.select(CONFORMERS.names), step.run)
+        tables.conformers.write(usable.select(CONFORMERS.names), run)
     pending = pending_of(without(todo, given), plan)
     unmade, ready = pending.unmade, [_to_encode(rejected), given]
     if tables.conformers is None:
         unmade, ready = unmade.slice(0, 0), [*ready, _to_encode(unmade)]
     elif pending.stored.num_rows:
         ready.append(read_conformers(pending.stored, tables))
-    return _row(
-        chunk,
-        rows=parsed.drop_columns([n for n in STRUCTURES.names if n in parsed.column_names]),
-        features=with_structures(tables.features.read(found["key"].to_pylist()), tables),
-        molecules=pa.concat_tables(ready),
-        unmade=unmade,
-    )
+    return {
+        "features": with_structures(tables.features.read(found["key"].to_pylist()), tables),
+        "molecules": pa.concat_tables(ready),
+        "unmade": unmade,
+    }
 
 
 class Embed:
@@ -131,46 +139,45 @@ class Embed:
 
     def __call__(self, chunk: pa.Table) -> pa.Table:
         """`chunk` with `molecules` complete and `unmade` empty."""
-        unmade = unpacked(chunk["unmade"][0])
-        if unmade.num_rows == 0:
-            return chunk
-        made = make_conformers(unmade, ray.get(self.step.plan), self.step.run)
-        molecules = pa.concat_tables([unpacked(chunk["molecules"][0]), made])
-        changed = _row(chunk, molecules=molecules, unmade=unmade.slice(0, 0))
-        return changed.append_column("rows", chunk["rows"]).append_column(
-            "features", chunk["features"]
-        )
+        for view, plan in ray.get(self.step.plans).items():
+            unmade = unpacked(chunk[of_view("unmade", view)][0])
+            if unmade.num_rows:
+                made = make_conformers(unmade, plan, self.step.run)
+                ready = unpacked(chunk[of_view("molecules", view)][0])
+                chunk = _with_table(
+                    chunk, of_view("molecules", view), pa.concat_tables([ready, made])
+                )
+                chunk = _with_table(chunk, of_view("unmade", view), unmade.slice(0, 0))
+        return chunk
 
 
 class ScoreChunk:
-    """Encoder and head on one device: a chunk in, its scores and rejections written, counts out.
+    """Encoders and detector on one device: a chunk in, its verdicts and rejections written.
 
     Parameters
     ----------
-    head : reference to the EnergyHead.
+    judge : reference to the `Judge`.
     output : folder or URI.
     """
 
-    def __init__(
-        self,
-        step: Step,
-        pool: EncoderPool,
-        head: ray.ObjectRef,
-        calibration: Calibration,
-        alpha: float,
-        output: str,
-    ):
-        self.encoder = EncodeBatch(ray.get(step.plan), step.run, pool)
-        self.head, self.device = ray.get(head), pool.device
-        self.calibration, self.alpha, self.output = calibration, alpha, output
+    def __init__(self, step: Step, pool: EncoderPool, judge: ray.ObjectRef, output: str):
+        plans = ray.get(step.plans)
+        self.encoders = {v: EncodeBatch(plan, step.run, pool) for v, plan in plans.items()}
+        self.judge: Judge = ray.get(judge)
+        self.device, self.output = pool.device, output
 
     def __call__(self, chunk: pa.Table) -> pa.Table:
-        """Score a chunk; its scores are written last, and make it done."""
-        rows, features, molecules = (
-            unpacked(chunk[name][0]) for name in ("rows", "features", "molecules")
-        )
-        outcome, made = self.encoder.encode(molecules)
-        scores = self._scores(rows, [table for table in (features, made) if table.num_rows])
+        """Score a chunk; its scores are written last, and make it done. Counts come out."""
+        rows, outcomes, features = unpacked(chunk["rows"][0]), [], {}
+        encoded = 0
+        for view, encoder in self.encoders.items():
+            outcome, made = encoder.encode(unpacked(chunk[of_view("molecules", view)][0]))
+            had = unpacked(chunk[of_view("features", view)][0])
+            outcomes.append(outcome)
+            encoded = max(encoded, made.num_rows)
+            features[view] = [table for table in (had, made) if table.num_rows]
+        outcome = pa.concat_tables(outcomes)
+        scores = self._scores(rows, features)
         refused = outcome.filter(outcome["reason"].is_valid()).select(REJECTIONS.names)
         unread = rows.filter(rows["reason"].is_valid()).select(REJECTED.names)
         parsed = rows.filter(rows["reason"].is_null())
@@ -190,7 +197,7 @@ class ScoreChunk:
         counts = {
             "rows": rows.num_rows,
             "fragments_removed": pc.sum(rows["fragments_removed"]).as_py() or 0,
-            "encoded": made.num_rows,
+            "encoded": encoded,
             "gpu_gb": telemetry.peak_gpu_memory_gb(),
             "resident_gb": telemetry.peak_resident_memory_gb(),
             **shares_of(outcome),
@@ -198,28 +205,33 @@ class ScoreChunk:
         }
         return pa.table({name: [value] for name, value in counts.items()})
 
-    def _scores(self, rows: pa.Table, tables: list[pa.Table]) -> pa.Table:
-        from pipeline.detectors.energy_head import energies_of  # imports torch
-
-        if not tables:
+    def _scores(self, rows: pa.Table, features: dict[str, list[pa.Table]]) -> pa.Table:
+        """Verdicts on the rows that have every view's features, in order."""
+        if not all(features.values()):
             return SCORES.empty_table()
-        features = pa.concat_tables(tables, promote_options="default")
-        scored = rows.filter(pc.is_in(rows["key"], features["key"].combine_chunks()))
-        place = pc.index_in(scored["key"], features["key"].combine_chunks()).to_numpy()
-        energies = energies_of(self.head, feature_matrix(features), device=self.device)
-        energies = energies[place].astype(np.float64)
-        p_values = self.calibration.p_values(energies)
-        columns = {
-            "id": scored["id"],
-            "smiles": scored["smiles"],
-            "energy": energies,
-            "p_value": p_values,
-            "is_ood": p_values <= self.alpha,
-            "structure": pa.nulls(scored.num_rows, pa.string()),
+        tables = {
+            view: pa.concat_tables(found, promote_options="default")
+            for view, found in features.items()
         }
-        if "structure" in features.column_names:  # an encoder without conformers gives none
-            columns["structure"] = features["structure"].take(pa.array(place))
-        return pa.table(columns, schema=SCORES)
+        scored = rows.filter(rows["reason"].is_null())
+        for table in tables.values():
+            scored = scored.filter(pc.is_in(scored["key"], table["key"].combine_chunks()))
+        if scored.num_rows == 0:
+            return SCORES.empty_table()
+        # A molecule of several rows is judged once.
+        _, first, row_of = np.unique(
+            scored["key"].to_pylist(), return_index=True, return_inverse=True
+        )
+        molecules = scored.take(first)
+        blocks, structure = {}, pa.nulls(molecules.num_rows, pa.string())
+        for view, table in tables.items():
+            found = table.take(pc.index_in(molecules["key"], table["key"].combine_chunks()))
+            blocks[view] = feature_matrix(found)
+            if "structure" in found.column_names:  # an encoder without conformers gives none
+                structure = pc.coalesce(found["structure"], structure)
+        molecules = molecules.append_column("structure", structure)
+        scores = self.judge.verdicts(molecules, blocks, self.device).take(pa.array(row_of))
+        return scores.set_column(0, "id", scored["id"])
 
 
 def write(output: str, folder: str, chunk: str, table: pa.Table) -> None:
@@ -243,6 +255,11 @@ def unpacked(content: pa.Scalar) -> pa.Table:
 def _row(chunk: pa.Table, **tables: pa.Table) -> pa.Table:
     content = {name: pa.array([packed(table)], pa.large_binary()) for name, table in tables.items()}
     return pa.table({"chunk": chunk["chunk"], **content})
+
+
+def _with_table(chunk: pa.Table, name: str, table: pa.Table) -> pa.Table:
+    content = pa.array([packed(table)], pa.large_binary())
+    return chunk.set_column(chunk.column_names.index(name), name, content)
 
 
 def _to_encode(rows: pa.Table) -> pa.Table:

@@ -34,8 +34,11 @@ def told_as_one_line(flag: str, folder: str) -> Iterator[None]:
     """Turn what a damaged folder raises into an InputError that names the flag."""
     try:
         yield
+    except InputError as error:  # of a part, which does not know whose it is
+        told = str(error)
+        raise InputError(told if told.startswith("--") else f"--{flag} {folder}: {told}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError, pa.ArrowInvalid,
-            KeyError, TypeError, RuntimeError) as error:  # fmt: skip
+            AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:  # fmt: skip
         reason = (error.args[0] if isinstance(error, KeyError) else str(error)).splitlines()[0]
         raise InputError(f"--{flag} {folder}: not a checkpoint: {reason}") from None
 

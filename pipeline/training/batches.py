@@ -7,18 +7,14 @@ worker takes every `world`-th of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray.data
 import torch
 
-from pipeline.store.keyed_table import Index, KeyedTable
-
-NOT_TRAINED_ON = ("key", "structure")  # columns of the store's tables
 SHUFFLE_BATCHES = 4  # a streamed set is shuffled within a window of this many batches
 
 
@@ -31,12 +27,17 @@ class Rows(Protocol):
 
 
 class GlobalBatch(NamedTuple):
-    """One worker's share of a batch, and the sizes of the whole batch."""
+    """One worker's share of a batch, and the sizes of the whole batch.
+
+    `domains` are the numbers of the whole batch's ID and OOD domains, (id_total,) and (ood_total,),
+    if they were asked for.
+    """
 
     id_rows: Rows
     ood_rows: Rows
     id_total: int
     ood_total: int
+    domains: tuple[torch.Tensor, torch.Tensor] | None = None
 
 
 class Batches(Protocol):
@@ -54,12 +55,14 @@ class ResidentBatches:
     ----------
     batch_size : molecules of each kind in a global batch.
     device : where an index must be.
+    domains : each molecule's domain, of ID and of OOD rows; None if batches need none.
     """
 
     def __init__(
         self, id_rows: Rows, ood_rows: Rows, batch_size: int, seed: int, rank: int, world: int,
-        device: torch.device,
+        device: torch.device, domains: tuple[torch.Tensor, torch.Tensor] | None = None,
     ):  # fmt: skip
+        self.domains = domains
         self.id_rows, self.ood_rows, self.device = id_rows, ood_rows, device
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
 
@@ -73,11 +76,13 @@ class ResidentBatches:
         )
         for id_rows, ood_rows in zip(id_parts, ood_parts):
             mine = slice(self.rank, None, self.world)
+            domains = self.domains and (self.domains[0][id_rows], self.domains[1][ood_rows])
             yield GlobalBatch(
                 self.id_rows[torch.from_numpy(id_rows[mine]).to(self.device)],
                 self.ood_rows[torch.from_numpy(ood_rows[mine]).to(self.device)],
                 len(id_rows),
                 len(ood_rows),
+                domains,
             )
 
     def _parts(
@@ -134,20 +139,3 @@ class StreamedBatches:
             ):
                 yield self.to_rows(batch)
             passes += 1
-
-
-def stream_of(table: KeyedTable, index: Index, keys: Sequence[str]) -> ray.data.Dataset:
-    """A lazy dataset of some molecules' rows of a table, one read task a shard."""
-    places = table.places(keys, index)
-    shards = pc.unique(places["shard"]).to_pylist()
-    blocks = [places.filter(pc.equal(places["shard"], shard)) for shard in shards]
-    dataset = ray.data.from_arrow(blocks).map_batches(
-        _read, fn_kwargs={"table": table}, batch_format="pyarrow", batch_size=None
-    )
-    dataset.context.execution_options.preserve_order = True  # a seed gives one order of rows
-    return dataset
-
-
-def _read(places: pa.Table, table: KeyedTable) -> pa.Table:
-    rows = table.read_places(places)
-    return rows.drop_columns([name for name in NOT_TRAINED_ON if name in rows.column_names])

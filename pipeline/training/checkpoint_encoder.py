@@ -6,7 +6,11 @@ import logging
 from dataclasses import fields, replace
 from typing import Any
 
+import pyarrow as pa
+
+from pipeline.detectors.feature_space import Described
 from pipeline.encoding.tables import Tables
+from pipeline.encoding.views import Plans, settings_of_view
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import absolute
 from pipeline.training.checkpoint import Checkpoint
@@ -44,9 +48,22 @@ def settings_of(
     )
 
 
+def described_from_store(checkpoint: Checkpoint, molecules: pa.Table, plans: Plans) -> Described:
+    """Molecules (`key`, `smiles`) whose features the store has, as the checkpoint takes them."""
+    keys = molecules["key"].to_pylist()
+    blocks = {view: plan.tables.features.read_features(keys) for view, plan in plans.items()}
+    return Described(blocks, molecules["smiles"].to_pylist(), checkpoint.references.rows(keys))
+
+
 def check_same_encoder(checkpoint: Checkpoint, data: TrainSettings) -> None:
-    """InputError if the settings lead to another encoder than the checkpoint's."""
-    now, then = dict(Tables.of(data).identity), dict(checkpoint.encoder)
+    """InputError if the settings lead to another encoder than the checkpoint's, in any view."""
+    then = checkpoint.encoder.get("views", {checkpoint.space.views[0]: checkpoint.encoder})
+    for view, identity in then.items():
+        _check_same(Tables.of(settings_of_view(data, view)).identity, identity)
+
+
+def _check_same(now: dict[str, Any], then: dict[str, Any]) -> None:
+    now, then = dict(now), dict(then)
     structure_now, structure_then = now.pop("conformers", None), then.pop("conformers", None)
     now.pop("weights"), then.pop("weights")  # a file's name; its SHA-256 is what counts
     changed = sorted(k for k in now.keys() | then.keys() if now.get(k) != then.get(k))
@@ -57,7 +74,7 @@ def check_same_encoder(checkpoint: Checkpoint, data: TrainSettings) -> None:
             if "weights_sha256" in changed
             else "Train again with jobs.train"
         )
-        raise InputError(f"the head was trained on another encoder: {told}. {mend}")
+        raise InputError(f"the detector was trained on another encoder: {told}. {mend}")
     if structure_now != structure_then:
         log.warning(
             "conformers are made otherwise than for training: %s, was %s",

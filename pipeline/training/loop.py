@@ -14,16 +14,17 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import ray.train
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from pipeline.detectors.domain_weights import DomainWeights, robust_loss
 from pipeline.detectors.losses import pair_dynamics, training_loss
 from pipeline.runtime import dashboard_metrics as metrics
 from pipeline.runtime import telemetry
 from pipeline.runtime.ray_train import (
     add_gradients,
+    last_checkpoint,
     prepare_device,
     rank,
     read_state,
@@ -89,6 +90,9 @@ class TrainingState:
         self.best_epoch, self.best_auroc = 0, -1.0
         self.best = self._copy()
         self.history: list[dict[str, float]] = []
+        self.domain_weights = tuple(
+            DomainWeights(count, settings.group_step) for count in setup.domains
+        )
         self.peaks: dict[str, float] = {}
 
     def _copy(self) -> dict[str, Tensor]:
@@ -156,7 +160,12 @@ class TrainingState:
         """Add a batch's gradient, times a weight."""
         id_energy = _gather(self.model(batch.id_rows), batch.id_total)
         ood_energy = _gather(self.model(batch.ood_rows), batch.ood_total)
-        loss = training_loss(id_energy, ood_energy, self.settings)
+        if batch.domains is None:
+            loss = training_loss(id_energy, ood_energy, self.settings)
+        else:
+            loss = robust_loss(
+                id_energy, ood_energy, *batch.domains, self.domain_weights, self.settings
+            )
         (weight * loss).backward()
         return {"loss": loss.item(), **pair_dynamics(id_energy, ood_energy)}
 
@@ -193,12 +202,13 @@ class TrainingState:
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
+            "domain_weights": [kind.log_weights for kind in self.domain_weights],
             "progress": {name: getattr(self, name) for name in _PROGRESS},
         }
 
     def resume(self) -> None:
         """Continue from this run's latest checkpoint, if it has one."""
-        checkpoint = ray.train.get_checkpoint()
+        checkpoint = last_checkpoint()
         if checkpoint is None:
             return
         state = read_state(checkpoint)
@@ -206,6 +216,8 @@ class TrainingState:
         self.best = {k: v.to(self.device) for k, v in state["best"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        for kind, weights in zip(self.domain_weights, state.get("domain_weights", [])):
+            kind.log_weights = weights
         for name, value in state["progress"].items():
             setattr(self, name, value)
 

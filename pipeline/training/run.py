@@ -1,27 +1,51 @@
-"""What jobs.train calls: a split file to a trained head, and if asked a finetuned encoder."""
+"""What jobs.train calls: a split file, or a training set, to a detector and its checkpoint."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from pipeline.encoding.plan import check_inputs, open_run
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.detectors.feature_space import FeatureSpace
+from pipeline.detectors.registry import ENERGY_HEADS
 from pipeline.encoding.run import write_summary
-from pipeline.encoding.stored_features import Encoded, encode_molecules
+from pipeline.encoding.stored_features import Encoded
+from pipeline.encoding.views import (
+    EncodedViews,
+    Plans,
+    check_views,
+    decided,
+    encode_views,
+    open_views,
+)
 from pipeline.molecules.rejected import write_rejected
-from pipeline.molecules.roles import ROLES, assign_roles
+from pipeline.molecules.roles import CALIBRATION, ROLES, assign_roles
+from pipeline.molecules.sources import Molecules
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import remove
+from pipeline.training.checkpoint import CROSS
 from pipeline.training.finetuning.preparation import (
+    FinetuneRun,
     check_finetuning_flags,
     choose_trunk,
     prepare_finetuning,
 )
+from pipeline.training.fitting import best_of, detectors_of, fit_detector
+from pipeline.training.outputs import CHECKPOINT_FOLDER, write_checkpoint, write_training
+from pipeline.training.references import References
 from pipeline.training.settings import TrainSettings
-from pipeline.training.trainer import TRAINING_ROLES, train
+from pipeline.training.trained import Trained
+from pipeline.training.trainer import TRAINING_ROLES, train_head
+from pipeline.training.training_set import check_training_set, open_training_set
 
 
 def run_training(settings: TrainSettings, share: float = 1.0) -> dict[str, Any]:
-    """Encode a split file's sample, train the head on it, write the checkpoint.
+    """Encode the molecules, train or fit the detector on them, write the checkpoint.
 
     Parameters
     ----------
@@ -32,20 +56,95 @@ def run_training(settings: TrainSettings, share: float = 1.0) -> dict[str, Any]:
     dict
         The content of training_stats.json.
     """
-    notes = check_inputs(settings)
-    check_finetuning_flags(settings)
+    settings = settings.sized()
+    notes = check_training(settings)
     finetuning = prepare_finetuning(settings) if settings.finetune_encoder else None
-    plan, source = open_run(settings, notes)
-    # The test molecules' features are the base encoder's, of no use to a finetuned one.
-    roles = tuple(ROLES) if finetuning is None else TRAINING_ROLES
-    sample = assign_roles(source.molecules, settings, settings.data_file, roles)
-    if finetuning is not None:
-        plan = plan.with_trunk(choose_trunk(finetuning, sample, plan))
-    encoded = encode_molecules(sample, source, plan)
+    plans, source, sample = _open(settings, notes, finetuning)
+    settings, device = decided(settings, plans)
+    encoded = encode_views(sample, source, plans)
     write_rejected(encoded.rejected, settings.output_dir)
-    require_roles(encoded, TRAINING_ROLES, settings.data_file)
-    write_summary(source, encoded, settings.dataset or settings.data_file, settings.output_dir)
-    return train(encoded.molecules, encoded.result, plan.settings, plan.device, finetuning, share)
+    file = settings.id_file or settings.data_file
+    require_roles(encoded, TRAINING_ROLES, file)
+    write_summary(source, encoded, settings.dataset or file, settings.output_dir)
+    space = fit_space(encoded, settings)
+    folds, names = _folds(encoded.molecules), detectors_of(settings)
+    folder = f"{settings.output_dir}/{CHECKPOINT_FOLDER}"
+
+    def train(name: str, molecules: pa.Table) -> Trained:
+        if name not in ENERGY_HEADS:
+            return fit_detector(name, molecules, encoded, space, settings)
+        head = replace(settings, loss=name)
+        return train_head(molecules, encoded, space, head, device, finetuning, share)
+
+    trained = best_of(names, partial(train, molecules=folds[0]))
+    remove(folder)  # nothing of an earlier training may stay in it, such as its error model
+    for fold, molecules in folds.items():
+        if fold:
+            crossed = train(trained.config["detector"], molecules)
+            write_checkpoint(f"{folder}/{CROSS}", crossed, molecules, encoded, space, settings)
+            trained = trained.beside([crossed])
+    write_checkpoint(folder, trained, folds[0], encoded, space, settings, crossed=len(folds) > 1)
+    return write_training(trained, encoded.molecules, encoded, settings, device)
+
+
+def check_training(settings: TrainSettings) -> list[str]:
+    """Tell wrong flags, files and encoders before any work; what reading has to guess, in words.
+
+    Raises
+    ------
+    InputError
+        That names the flag to mend.
+    """
+    if settings.id_file is None:
+        names = ("ood", "ood_file", "library")
+        lone = [name for name in names if getattr(settings, name) is not None]
+        if lone:
+            raise InputError(f"--{lone[0]} does nothing without --id_file")
+        if settings.data_file is None:
+            raise InputError(
+                "required: --data_file, a split file of jobs.split, or --id_file, a training set; "
+                "see --help"
+            )
+    check_finetuning_flags(settings)
+    detectors_of(settings)
+    if settings.id_file is not None:
+        return check_training_set(settings)
+    return check_views(settings, settings.view_names)
+
+
+def _open(
+    settings: TrainSettings, notes: list[str], finetuning: FinetuneRun | None
+) -> tuple[Plans[TrainSettings], Molecules, pa.Table]:
+    """The plans, the molecules of the source, and those that get a role."""
+    if settings.id_file is not None:
+        plans, source, sample = open_training_set(settings, notes)
+    else:
+        plans, source = open_views(settings, settings.view_names, notes)
+        # The test molecules' features are the base encoder's, of no use to a finetuned one.
+        roles = tuple(ROLES) if finetuning is None else TRAINING_ROLES
+        sample = assign_roles(source.molecules, settings, settings.data_file, (*roles, CALIBRATION))
+        sample = sample.append_column("fold", pa.array(np.zeros(sample.num_rows, int)))
+    if finetuning is not None:
+        (name, plan), *_ = plans.items()
+        plans = {name: plan.with_trunk(choose_trunk(finetuning, sample, plan))}
+    return plans, source, sample
+
+
+def _folds(molecules: pa.Table) -> dict[int, pa.Table]:
+    """The molecules of each training: all ID ones, and the OOD ones of its fold."""
+    is_ood = pc.starts_with(molecules["role"], "ood")
+    numbers = sorted(pc.unique(molecules["fold"].filter(is_ood)).to_pylist())
+    return {
+        number: molecules.filter(pc.or_(pc.invert(is_ood), pc.equal(molecules["fold"], number)))
+        for number in numbers
+    }
+
+
+def fit_space(encoded: EncodedViews, settings: TrainSettings) -> FeatureSpace:
+    """The feature space of the views, fitted on the reference molecules."""
+    references = References(encoded.molecules, settings.data_seed)
+    training = references.described(references.molecules, encoded)
+    return FeatureSpace.fit(settings.view_names, training, settings.data_seed)
 
 
 def require_roles(encoded: Encoded, roles: tuple[str, ...], source: str, least: int = 1) -> None:

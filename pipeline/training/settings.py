@@ -7,9 +7,16 @@ from typing import Literal
 
 from pipeline.detectors.settings import DetectorSettings
 from pipeline.encoding.settings import EncodedSourceSettings
+from pipeline.encoding.views import view_names
 from pipeline.molecules.settings import SamplingSettings
 from pipeline.runtime.settings import OutputSettings, Settings, bounded
 from pipeline.store.settings import StoreSettings
+
+DetectorName = Literal[
+    "auto", "dpo", "bce", "mse", "hinge", "energy_oe", "oe_mahalanobis", "oe_knn", "distance_lr",
+    "mahalanobis", "knn", "lof", "isolation_forest", "tanimoto",
+    "msp", "odin", "energy", "mc_dropout", "ensemble",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +67,54 @@ class OptimizerSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingSetSettings(Settings):
+    """A training set of one's own in place of a split file, and what is unlike it."""
+
+    id_file: str | None = None
+    """Training set of the model whose predictions are in question: a table of molecules as for
+    --data_file, without splits. It is cut by clusters for validation; a random part calibrates."""
+    ood: Literal["file", "library", "background"] | None = None
+    """With --id_file, molecules unlike it to train with: those of --ood_file, a sample of
+    --library, or 2,000 public ones that come with MolSieve; default: background, or file if
+    --ood_file is given."""
+    ood_file: str | None = None
+    """Table of molecules unlike the training set."""
+    library: str | None = None
+    """Table or folder of the molecules to be scored."""
+    ood_size: int = bounded(2000, least=10)
+    """Molecules unlike the training set to train with at most: a seeded sample."""
+    property_model: Literal["forest", "mlp", "gp"] = "forest"
+    """With --label_column, the model whose errors are told: a random forest on ECFP4, an ensemble
+    of networks on the views, or a Gaussian process with Tanimoto kernel."""
+    predictions: str | None = None
+    """Your own model's predictions in its place: a table with SMILES and --prediction_column, of
+    the training set each made without its molecule (cross-validation), and of the library."""
+    prediction_column: str = "prediction"
+    """Column of --predictions."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainSettings(
     EncodedSourceSettings,
     SamplingSettings,
+    TrainingSetSettings,
     DetectorSettings,
     OptimizerSettings,
     FinetuneSettings,
     OutputSettings,
 ):
-    """Train an energy head, and if asked the encoder's last layers with it."""
+    """Train a detector of OOD molecules, and if asked the encoder's last layers with it."""
 
+    data_file: str | None = None
+    """Split file of jobs.split, or a table with --split_column: .csv, .tsv, .txt, .parquet,
+    .jsonl, .smi, .sdf, DrugOOD .json, also with .gz, .bz2, .xz, .zst; or a folder of such files. A
+    local path or any fsspec URI."""
+    views: str | None = None
+    """Features side by side, as minimol,ecfp,descriptors,distances: encoders, and the distances
+    to the nearest ID training molecules; default: that of --foundation_model alone."""
+    detector: DetectorName | None = None
+    """An energy head (dpo, bce, mse, hinge), or a detector that is fitted at once; auto takes the
+    best on validation; default: the head with --loss."""
     epochs: int = bounded(100, least=1)
     """Passes over the training molecules at most."""
     batch_size: int | None = bounded(None, least=1)
@@ -96,6 +141,11 @@ class TrainSettings(
     resident_gb: float | None = bounded(None, least=0)
     """Features, or activations, up to this many GiB stay in memory (features on the device);
     larger sets stream. Default: a fifth of the host's over all workers, and half of a GPU's."""
+
+    @property
+    def view_names(self) -> tuple[str, ...]:
+        """See `pipeline.encoding.views.view_names`."""
+        return view_names(self.views, self.foundation_model)
 
     def sized(self) -> TrainSettings:
         """With the batch sizes that were left open."""

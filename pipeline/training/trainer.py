@@ -1,32 +1,39 @@
-"""Training a head on stored features: starts Ray Train, then writes what came of it."""
+"""Training a head on stored features by Ray Train."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import safetensors.torch
 from ray.train.torch import TorchTrainer
 from torch import Tensor
 
+from pipeline.detectors.feature_space import FeatureSpace
 from pipeline.encoders.unimol.finetuning.finetuned import FinetunedEncoder, finetuned_of
 from pipeline.encoding.stored_features import EncodeResult
+from pipeline.encoding.views import EncodedViews
 from pipeline.runtime.cluster import cluster_cores
-from pipeline.runtime.files import absolute, json_bytes, portable, remove, write_atomically
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import absolute, portable, remove
 from pipeline.runtime.ray_train import fit, read_state, run_name, threads_of, torch_trainer
-from pipeline.runtime.text import records_csv
-from pipeline.store.keyed_table import KeyedTable
-from pipeline.training.batches import stream_of
-from pipeline.training.checkpoint import save_checkpoint
+from pipeline.store.keyed_table import KeyedTable, features_table, new_run_stamp
+from pipeline.training.checkpoint import MODEL
 from pipeline.training.finetuning.preparation import FinetuneRun
 from pipeline.training.loop import training_loop
+from pipeline.training.references import References
 from pipeline.training.settings import TrainSettings
+from pipeline.training.streams import stream_of
+from pipeline.training.trained import Trained
 from pipeline.training.worker_setup import FinetuneJob, TrainingJob
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT_FOLDER = "checkpoint"
+AT_ONCE = 4096  # molecules whose views are put side by side at a time
 TRAINING_ROLES = ("id_train", "ood_train", "id_val", "ood_val")
 OUT_OF_MEMORY_ADVICE = (
     "lower --batch_size (--gradient_accumulation_steps makes up for it), pass "
@@ -52,15 +59,16 @@ def training_name(settings: TrainSettings, *others: Any) -> str:
     return run_name(settings, NOT_IDENTITY, *others)
 
 
-def train(
+def train_head(
     molecules: pa.Table,
-    encoded: EncodeResult,
+    encoded: EncodedViews,
+    space: FeatureSpace,
     settings: TrainSettings,
     device: str,
     finetuning: FinetuneRun | None = None,
     share: float = 1.0,
-) -> dict[str, Any]:
-    """Train the energy head and write the checkpoint, the statistics and the dynamics.
+) -> Trained:
+    """Train an energy head by Ray Train, on the views or with the encoder's last layers.
 
     A run that was killed continues from its last Ray Train checkpoint when it is started
     again with the same settings and molecules.
@@ -68,93 +76,105 @@ def train(
     Parameters
     ----------
     molecules : `id`, `key`, `role`; every key has features.
-    encoded : of `pipeline.encoding.stored_features.encode`, with the trunk if that is kept.
+    encoded : with the trunk if that is kept.
     settings : with the encoder's precision decided.
     device : "cpu" or "cuda".
     finetuning : what is trained of the encoder; None to train the head alone.
     share : part of the cluster's cores that the training may take.
-
-    Returns
-    -------
-    dict
-        The content of training_stats.json, written beside training_dynamics.csv and the
-        folder `checkpoint` in the output folder.
     """
-    settings = settings.sized()
-    seen = molecules.filter(pa.compute.is_in(molecules["role"], pa.array(TRAINING_ROLES)))
     keys = {
-        role: seen.filter(pa.compute.equal(seen["role"], role))["key"].to_pylist()
+        role: molecules.filter(pc.equal(molecules["role"], role))["key"].to_pylist()
         for role in TRAINING_ROLES
     }
-    use_gpu = device == "cuda"
     storage = f"{absolute(settings.output_dir)}/.ray_train"
-    name = training_name(settings, encoded.features.key, keys)
-    job = _job(settings, encoded, keys, finetuning, share)
-    result = fit(_trainer(job, use_gpu, storage, name, share), OUT_OF_MEMORY_ADVICE)
+    name = training_name(settings, KeyedTable("", "", encoded.result.identity).key, keys)
+    views = f"{storage}/{name}-views"
+    features = features_to_train_on(molecules, encoded, space, views, settings.data_seed)
+    job = _job(settings, replace(encoded.result, features=features), keys, finetuning, share)
+    job = replace(job, standard=space.plain)
+    if settings.group_weights == "dro":
+        job = replace(job, domains=_domain_numbers(molecules))
+    trainer = _trainer(job, device == "cuda", storage, name, share)
+    result = fit(trainer, OUT_OF_MEMORY_ADVICE)
     outcome = result.return_value
-    state = read_state(result.checkpoint)
-
-    label = encoded.label
-    times = [epoch["epoch_time_seconds"] for epoch in outcome["history"]]
-    stats = {
-        **label,
-        "dataset": settings.dataset or settings.data_file,
-        "seed": settings.seed,
-        "loss": settings.loss,
-        "epochs": len(times),
-        "resumed_after_epoch": outcome["resumed_after_epoch"],
-        "best_epoch": outcome["best_epoch"],
-        "best_val_auroc": outcome["best_val_auroc"],
-        "molecules": {role: len(role_keys) for role, role_keys in keys.items()},
-        "num_workers": settings.num_workers,
-        "device": "cuda" if use_gpu else "cpu",
-        "features_resident": outcome["resident"],
-        "trained_parameters": outcome["trained_parameters"],
-        **_finetuning_stats(finetuning, job),
-        "encoding_time_seconds": encoded.seconds,
-        "train_time_seconds": outcome["train_time_seconds"],
-        "eval_time_seconds": outcome["eval_time_seconds"],
-        "avg_epoch_time_seconds": sum(times) / len(times),
-        "encoding_molecules_per_second": encoded.rate,
-        "encoded_molecules": encoded.encoded,
-        **{
-            f"peak_{kind}_memory_{phase}_gb": (
-                getattr(encoded, f"peak_{kind}_memory_gb")
-                if phase == "encoding"
-                else outcome[f"peak_{kind}_memory_{phase}_gb"]
-            )
-            for kind in ("gpu", "resident")
-            for phase in ("encoding", "train", "eval")
-        },
-    }
-    head, finetuned = _trained(state["best"], settings, finetuning)
-    identity = encoded.identity if finetuned is None else finetuned.identity_over(encoded.identity)
-    config = {
-        "encoder": identity,
-        "features_key": KeyedTable("", "features", identity).key,
-        "head": {
-            "width": outcome["feature_width"],
-            "hidden_dim": settings.hidden_dim,
-            "dropout": settings.dropout,
-        },
-        "settings": asdict(settings),
-    }
-    folder = f"{settings.output_dir}/{CHECKPOINT_FOLDER}"
-    metrics = {**label, "best_val_auroc": outcome["best_val_auroc"], **outcome["history"][-1]}
-    columns = ["id", "key", "smiles", "role"]
-    save_checkpoint(folder, head, config, metrics, seen.select(columns), finetuned)
-    write_atomically(f"{settings.output_dir}/training_stats.json", json_bytes(stats))
-    dynamics = records_csv(outcome["history"], label)
-    write_atomically(f"{settings.output_dir}/training_dynamics.csv", dynamics)
-    remove(f"{storage}/{name}")  # a new start shall train again
+    best = read_state(result.checkpoint)["best"]
+    head, finetuned = _trained(best, settings, finetuning)
+    remove(views)
     if outcome["resumed_after_epoch"]:
         log.info("resumed after epoch %s", outcome["resumed_after_epoch"])
-    log.info(
-        "trained %s epochs in %.1f s; best validation AUROC %.4f at epoch %s",
-        len(times), outcome["train_time_seconds"], outcome["best_val_auroc"],
-        outcome["best_epoch"],
+    times = [epoch["epoch_time_seconds"] for epoch in outcome["history"]]
+    names = (
+        "resumed_after_epoch", "best_epoch", "trained_parameters", "train_time_seconds",
+        "eval_time_seconds",
+        *(f"peak_{kind}_memory_{phase}_gb" for kind in ("gpu", "resident")
+          for phase in ("train", "eval")),
     )  # fmt: skip
-    return stats
+    config = {
+        "width": outcome["feature_width"],
+        "hidden_dim": settings.hidden_dim,
+        "dropout": settings.dropout,
+    }
+    return Trained(
+        files={MODEL: safetensors.torch.save(head)},
+        config={"detector": settings.loss, "head": config},
+        history=outcome["history"],
+        best_val_auroc=outcome["best_val_auroc"],
+        stats={
+            "epochs": len(times),
+            "num_workers": settings.num_workers,
+            "ran_in": "driver" if trainer.running_in_local_mode else "workers",
+            "features_resident": outcome["resident"],
+            "avg_epoch_time_seconds": sum(times) / len(times),
+            **{name: outcome[name] for name in names},
+            **_finetuning_stats(finetuning, job),
+        },
+        finetuned=finetuned,
+        leftovers=(f"{storage}/{name}",),  # a new start shall train again
+    )
+
+
+def features_to_train_on(
+    molecules: pa.Table, encoded: EncodedViews, space: FeatureSpace, folder: str, seed: int
+) -> KeyedTable:
+    """The table that training reads: an encoder's own, or one of the views side by side.
+
+    Parameters
+    ----------
+    folder : where the latter is written.
+    seed : --data_seed.
+    """
+    if space.plain is not None:
+        return encoded.result.features
+    table = KeyedTable(folder, "views", {"views": space.views})
+    run = new_run_stamp()
+    references = References(molecules, seed)
+    molecules = molecules.filter(pc.is_in(molecules["role"], pa.array(TRAINING_ROLES)))
+    for start in range(0, molecules.num_rows, AT_ONCE):
+        piece = molecules.slice(start, AT_ONCE)
+        inputs = space.inputs(references.described(piece, encoded))
+        table.write(features_table(piece["key"].to_pylist(), inputs.features), run)
+    return table
+
+
+def _domain_numbers(molecules: pa.Table) -> dict[str, np.ndarray]:
+    """By training role, the number of each molecule's domain among those of its role.
+
+    Raises
+    ------
+    InputError
+        If the molecules have no domains.
+    """
+    numbers = {}
+    for role in ("id_train", "ood_train"):
+        domains = molecules.filter(pc.equal(molecules["role"], role))["domain"]
+        if domains.null_count == len(domains):
+            raise InputError(
+                f"--group_weights dro weighs domains, and {role} has none; name their column by "
+                "--domain_column, or make a split with jobs.split"
+            )
+        names = [name or "" for name in domains.to_pylist()]  # those without are one domain
+        numbers[role] = np.unique(names, return_inverse=True)[1]
+    return numbers
 
 
 def _job(
@@ -224,4 +244,5 @@ def _trainer(
         storage=storage,
         name=name,
         datasets=datasets,
+        light=job.finetune is None,
     )

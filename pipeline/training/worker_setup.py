@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from pipeline.detectors.energy_head import EnergyHead
+from pipeline.detectors.feature_space import Standard
 from pipeline.encoders.unimol.batching import training_budget_for
 from pipeline.encoders.unimol.encoder import UniMolEncoder
 from pipeline.encoders.unimol.finetuning.top import Top
@@ -27,6 +28,7 @@ from pipeline.encoders.unimol.published_format import load_model
 from pipeline.encoders.unimol.weights import resolve_weights
 from pipeline.encoding.trunk_table import bytes_of, trunk_rows
 from pipeline.runtime import telemetry
+from pipeline.runtime.errors import InputError
 from pipeline.store.keyed_table import Index, KeyedTable, feature_matrix
 from pipeline.training.batches import Batches, ResidentBatches, Rows, StreamedBatches
 from pipeline.training.finetuning.energy_model import EnergyModel
@@ -55,13 +57,21 @@ class FinetuneJob:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What a worker needs: settings, the features' table, the keys of each role."""
+    """What a worker needs: settings, the features' table, the keys of each role.
+
+    Attributes
+    ----------
+    standard : what the head standardises features by; None takes them as they are.
+    domains : by training role, the number of each molecule's domain, with --group_weights dro.
+    """
 
     settings: TrainSettings
     features: KeyedTable
     keys: dict[str, list[str]]
     threads: int
     finetune: FinetuneJob | None = None
+    standard: Standard | None = None
+    domains: dict[str, np.ndarray] | None = None
 
     @property
     def streamed(self) -> KeyedTable | None:
@@ -70,13 +80,17 @@ class TrainingJob:
 
 
 class WorkerSetup(NamedTuple):
-    """See the module; `validation` holds ID and OOD rows."""
+    """See the module; `validation` holds ID and OOD rows.
+
+    `domains` are the numbers of ID and of OOD domains, if the loss goes by them.
+    """
 
     model: nn.Module
     groups: list[dict[str, Any]]
     batches: Batches
     validation: list[Rows]
     feature_width: int
+    domains: tuple[int, ...] = ()
 
 
 def set_up(job: TrainingJob, device: torch.device, agree: Callable[[float], float]) -> WorkerSetup:
@@ -88,7 +102,8 @@ def set_up(job: TrainingJob, device: torch.device, agree: Callable[[float], floa
     """
     torch.manual_seed(job.settings.seed)
     setup = _head_alone if job.finetune is None else _with_encoder
-    return setup(job, device, agree)
+    counts = [int(numbers.max()) + 1 for numbers in (job.domains or {}).values()]
+    return setup(job, device, agree)._replace(domains=tuple(counts))
 
 
 def _head_alone(
@@ -96,7 +111,7 @@ def _head_alone(
 ) -> WorkerSetup:
     settings, index = job.settings, job.features.index()
     width = job.features.read_features(job.keys["id_train"][:1], index).shape[1]
-    model = EnergyHead(width, settings.hidden_dim, settings.dropout).to(device)
+    model = _head(width, settings, job.standard).to(device)
 
     def read(role: str) -> torch.Tensor:
         return torch.from_numpy(job.features.read_features(job.keys[role], index)).to(device)
@@ -115,7 +130,7 @@ def _with_encoder(
     job: TrainingJob, device: torch.device, agree: Callable[[float], float]
 ) -> WorkerSetup:
     settings, plan = job.settings, job.finetune.plan
-    model, groups = build_energy_model(settings, plan, device)
+    model, groups = build_energy_model(settings, plan, device, job.standard)
     base = model.top.model
 
     trunk = job.finetune.trunk
@@ -155,13 +170,16 @@ def _with_encoder(
 
 
 def build_energy_model(
-    settings: TrainSettings, plan: FinetunePlan, device: torch.device
+    settings: TrainSettings,
+    plan: FinetunePlan,
+    device: torch.device,
+    standard: Standard | None = None,
 ) -> tuple[EnergyModel, list[dict[str, Any]]]:
     """The encoder's open layers and the head on a device, and their optimiser's groups."""
     base, _ = load_model(resolve_weights(settings.weights), settings.token_order)
     trained = list(open_for_training(base, plan).values())
     top = Top(base, plan.cut, plan.frozen_layers, settings.encoder_dropout, plan.from_tokens)
-    head = EnergyHead(top.width, settings.hidden_dim, settings.dropout)
+    head = _head(top.width, settings, standard)
     open_layers = base.config.layers - plan.cut
     # fp16 would need its gradients scaled; those who have no bf16 units train in fp32.
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
@@ -171,6 +189,13 @@ def build_energy_model(
         {"params": list(head.parameters()), "lr": settings.lr},
         {"params": trained, "lr": settings.encoder_lr},
     ]
+
+
+def _head(width: int, settings: TrainSettings, standard: Standard | None) -> EnergyHead:
+    head = EnergyHead(width, settings.hidden_dim, settings.dropout)
+    if standard is not None:
+        head.standardise(*standard)
+    return head
 
 
 class _ReadWhenAsked:
@@ -199,8 +224,17 @@ def _batches(
     place = context.get_world_rank(), context.get_world_size()
     roles = "id_train", "ood_train"
     common = settings.batch_size, settings.seed, *place
+    domains = job.domains and tuple(
+        torch.from_numpy(job.domains[role]).to(device) for role in roles
+    )
     if resident:
-        return ResidentBatches(*map(read, roles), *common, index_device or device)
+        rows = map(read, roles)
+        return ResidentBatches(*rows, *common, index_device or device, domains)
+    if domains:
+        raise InputError(
+            "--group_weights dro needs all training rows in memory, and they exceed --resident_gb; "
+            "raise that, or leave it out"
+        )
     shards = [ray.train.get_dataset_shard(role) for role in roles]
     sizes = [len(job.keys[role]) for role in roles]
     return StreamedBatches(*shards, *sizes, *common, to_rows)

@@ -235,6 +235,8 @@ def test_what_a_cluster_may_grow_to_is_told_by_the_environment(ray_session, monk
     pool = encoder_pool(EncoderSettings(), "cuda")
     assert (pool.actors, pool.gpus, pool.strategy().min_size) == (8, 1.0, 1)
     assert encoder_pool(EncoderSettings(), "cpu").actors == 1024
+    without_torch = encoder_pool(EncoderSettings(foundation_model="ecfp"), "cuda")
+    assert without_torch[:4] == (1024, "cpu", 0, 0)  # fingerprints leave the GPUs alone
     assert cores_now() == 2
     for wrong in ("8 GPUs", "[1]", '{"GPU": "many"}', '{"CPU": Infinity}', '{"CPU": -1}'):
         monkeypatch.setenv("MOLSIEVE_MAX_RESOURCES", wrong)

@@ -33,6 +33,7 @@ FOREIGN = {
     "molecules": "bench.scaling",
     "port": "ray start",
     "prices.gpu_hour": "bench.scaling",
+    "submission-id": "ray job submit",
     "working-dir": "ray job submit",
 }
 

@@ -14,6 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from rdkit import Chem
 
+from jobs import encode as encode_job
+from jobs.cli import main
+from pipeline.encoding.settings import EncodeSettings
 from pipeline.store.keyed_table import KeyedTable
 from tests.commands import (
     LIMIT_SECONDS,
@@ -44,21 +47,27 @@ def undisturbed(ray_session, encoder_in_process, lines, small_weights, tmp_path_
     return folder
 
 
-def start(folder: Path, lines: list[str], cache_root: Path, weights: Path) -> subprocess.Popen:
-    """The command as a process of its own; RAY_ADDRESS makes it join the tests' Ray."""
+def flags(folder: Path, lines: list[str], cache_root: Path, weights: Path) -> dict[str, object]:
+    """Of jobs.encode, whose rows are written to the folder."""
     folder.mkdir(exist_ok=True)
     (folder / "rows.smi").write_text("\n".join(lines))
-    flags = {
+    return {
         "data_file": folder / "rows.smi", "cache_root": cache_root, "output_dir": folder / "out",
         "weights": weights, "device": "cpu", "encoder_workers": 1, "precision": "fp32",
         "encoding_batch_size": 4,  # many shards, so that a kill falls between two
     }  # fmt: skip
-    return start_job("encode", folder, flags, held=True)
 
 
-def finish(process: subprocess.Popen, folder: Path) -> dict:
-    wait_for_success(process, folder)
-    return json.loads((folder / "out" / "run_summary.json").read_text())
+def start(folder: Path, *given: object) -> subprocess.Popen:
+    """The command as a process of its own; RAY_ADDRESS makes it join the tests' Ray."""
+    return start_job("encode", folder, flags(folder, *given), held=True)
+
+
+def run_here(folder: Path, *given: object) -> None:
+    """The command in this process, its encoder too."""
+    words = flags(folder, *given).items()
+    argv = [word for name, value in words for word in (f"--{name}", str(value))]
+    assert main(EncodeSettings, encode_job.encode, "encode", argv) == 0
 
 
 def shards(cache_root: Path) -> list[Path]:
@@ -123,7 +132,8 @@ def test_a_run_that_a_full_disk_or_ctrl_c_stops_is_continued_by_the_same_command
     assert not (tmp_path / "out" / "run_summary.json").exists()
 
     release(tmp_path / "out")
-    summary = finish(start(tmp_path, lines, store, small_weights), tmp_path)
+    run_here(tmp_path, lines, store, small_weights)
+    summary = json.loads((tmp_path / "out" / "run_summary.json").read_text())
     assert summary["found_in_store"] > len(kept)
     assert 0 < summary["encoded"] < total
     assert summary["encoded"] + summary["found_in_store"] == total
@@ -131,10 +141,14 @@ def test_a_run_that_a_full_disk_or_ctrl_c_stops_is_continued_by_the_same_command
 
 
 def test_two_runs_at_once_on_one_store_both_finish(undisturbed, lines, small_weights, tmp_path):
+    """The first has begun and is held while the second makes what both need."""
     store = tmp_path / "store"
     inputs = {"first": lines[:70], "second": lines[40:]}
-    processes = {n: start(tmp_path / n, rows, store, small_weights) for n, rows in inputs.items()}
-    for name, process in processes.items():
-        finish(process, tmp_path / name)
+    hold(tmp_path / "first" / "out", after=1)
+    first = start(tmp_path / "first", inputs["first"], store, small_weights)
+    wait_until(lambda: shards(store), first, tmp_path / "first")
+    run_here(tmp_path / "second", inputs["second"], store, small_weights)
+    release(tmp_path / "first" / "out")
+    wait_for_success(first, tmp_path / "first")
     for name, rows in inputs.items():
         check_complete(tmp_path / name, rows, store, undisturbed)

@@ -253,3 +253,13 @@ def test_minimol_makes_no_conformers(ray_session, tmp_path, known):
     assert found.shape == (20, 512)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert run(known, tmp_path / "store", foundation_model="minimol").known == 20
+
+
+@pytest.mark.parametrize("name, dim", [("ecfp", 2048), ("descriptors", 13)])
+def test_rdkits_encoders_go_through_the_flow(ray_session, tmp_path, known, name, dim):
+    result = run(known, tmp_path / "store", foundation_model=name)
+    assert result.encoded == 20 and not (tmp_path / "store" / "conformers").exists()
+    expected = load_encoder(name).encode_smiles([canonicalize(s) for s in known])
+    assert expected.shape == (20, dim)
+    np.testing.assert_array_equal(values(result, known), expected)
+    assert run(known, tmp_path / "store", foundation_model=name).known == 20

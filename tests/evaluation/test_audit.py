@@ -13,15 +13,10 @@ from rdkit.Chem.Scaffolds import MurckoScaffold
 from sklearn.metrics import roc_auc_score
 
 from pipeline.evaluation import audit as module
-from pipeline.evaluation.audit import (
-    DESCRIPTORS,
-    audit,
-    audit_lines,
-    descriptor_values,
-    distances_to_nearest,
-    warning_of,
-)
+from pipeline.evaluation.audit import audit, audit_lines, distances_to_nearest, warning_of
 from pipeline.evaluation.metrics import bootstrap_intervals, compare_aurocs
+from pipeline.molecules import neighbours
+from pipeline.molecules.descriptors import DESCRIPTORS, descriptor_values
 
 ODD = ["CC(=O)[O-].[Na+]", "C[N+](C)(C)CC(=O)O", "[H][H]", "O", "C1CC2CCC1CC2"]
 ID_TRAIN = ["C" * n for n in range(2, 12)]
@@ -69,7 +64,7 @@ def test_the_descriptors_are_rdkits(hiv_smiles):
 
 
 def test_the_nearest_is_that_of_a_double_loop(hiv_smiles, monkeypatch):
-    monkeypatch.setattr(module, "_AT_ONCE", 7)
+    monkeypatch.setattr(neighbours, "QUERIES", 7)
     tests, references = [*hiv_smiles[:30], *ODD], hiv_smiles[25:80]
 
     def fingerprint(smiles):

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 from pipeline.molecules.identity import molecule_key
-from pipeline.molecules.roles import ROLES, assign_roles, check_overlap, sample_size
+from pipeline.molecules.roles import CALIBRATION, ROLES, assign_roles, check_overlap, sample_size
 from pipeline.molecules.settings import SamplingSettings
 from pipeline.runtime.errors import InputError
 
@@ -32,14 +32,16 @@ def split_table(rows: dict[str, int], domain_size: int | None = 7) -> pa.Table:
     )
 
 
+EVERY = (*ROLES, CALIBRATION)
 FILE = split_table(
     {"train": 6000, "iid_val": 2000, "iid_test": 2500, "ood_val": 20000, "ood_test": 2500}
 )
 
 
 def roles_of(table: pa.Table, **changes) -> dict[str, pa.Table]:
-    sample = assign_roles(table, SamplingSettings(**changes), "split.json")
-    return {role: sample.filter(pc.equal(sample["role"], role)) for role in ROLES}
+    how = SamplingSettings(**{"sampling": "drugood", **changes})
+    sample = assign_roles(table, how, "split.json", EVERY)
+    return {role: sample.filter(pc.equal(sample["role"], role)) for role in EVERY}
 
 
 def sizes(table: pa.Table, **changes) -> list[int]:
@@ -70,13 +72,24 @@ def test_the_preset_and_its_overrides_decide_the_sizes(changes, expected):
 def test_sampling_all_takes_every_molecule():
     roles = roles_of(FILE, sampling="all")
     assert sum(rows.num_rows for rows in roles.values()) == FILE.num_rows
-    assert sample_size("id_train", SamplingSettings(sampling="all")) is None
+    assert sample_size("id_train", SamplingSettings()) is None
+
+
+def test_calibration_is_of_molecules_that_validation_leaves():
+    """All of a large iid_val: a quarter; of a sample: as many again; of a small one: none."""
+    every, sampled = roles_of(FILE, sampling="all"), roles_of(FILE)
+    assert [every[role].num_rows for role in ("id_val", CALIBRATION)] == [1500, 500]
+    assert [sampled[role].num_rows for role in ("id_val", CALIBRATION)] == [600, 500]
+    small = split_table(dict.fromkeys(("train", "iid_val", "iid_test", "ood_test"), 50)
+                        | {"ood_val": 100})  # fmt: skip
+    few = roles_of(small, sampling="all")
+    assert [few[role].num_rows for role in ("id_val", CALIBRATION)] == [50, 0]
 
 
 def test_roles_come_from_their_splits_and_share_no_molecule():
     roles = roles_of(FILE)
     for role, rows in roles.items():
-        assert set(rows["split"].to_pylist()) == {ROLES[role]}
+        assert set(rows["split"].to_pylist()) == {ROLES.get(role, "iid_val")}
     keys = [key for rows in roles.values() for key in rows["key"].to_pylist()]
     assert len(keys) == len(set(keys))
 
@@ -84,13 +97,15 @@ def test_roles_come_from_their_splits_and_share_no_molecule():
 def test_the_sample_depends_on_data_seed_alone():
     first, again = roles_of(FILE, data_seed=1), roles_of(FILE, data_seed=1)
     other = roles_of(FILE, data_seed=2)
-    for role in ROLES:
+    for role in EVERY:
         assert first[role].equals(again[role])
         assert set(first[role]["key"].to_pylist()) != set(other[role]["key"].to_pylist())
 
 
 def test_a_role_alone_gets_the_sample_that_it_gets_among_others():
-    tests = assign_roles(FILE, SamplingSettings(), "split.json", ("id_test", "ood_test"))
+    tests = assign_roles(
+        FILE, SamplingSettings(sampling="drugood"), "split.json", ("id_test", "ood_test")
+    )
     both = roles_of(FILE)
     assert tests.equals(pa.concat_tables([both["id_test"], both["ood_test"]]))
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray.exceptions import AuthenticationError
 
-from pipeline.runtime import address
+from pipeline.runtime import address, cluster
 from pipeline.runtime.address import LONGEST_FOLDER, ray_to_use
 from pipeline.runtime.cluster import start_ray
 from pipeline.runtime.errors import InputError
@@ -111,6 +112,32 @@ def test_auto_without_a_cluster_is_told(here, monkeypatch):
     monkeypatch.setattr(ray, "init", nothing)
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     with pytest.raises(InputError, match="RAY_ADDRESS=auto: .* Could not find any running Ray"):
+        start_ray()
+
+
+@pytest.mark.parametrize("mode, told", [
+    ("", "export RAY_AUTH_MODE=token"), ("token", "auth_token must hold the same as on its head"),
+])  # fmt: skip
+def test_what_to_do_about_tokens_is_told_where_a_cluster_refuses(mode, told, here, monkeypatch):
+    def refused(**arguments):
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refused)
+    monkeypatch.setattr(cluster, "ray_to_use", dict)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    with pytest.raises(InputError, match=f"RAY_ADDRESS=10.0.0.1:6379: .* {told}"):
+        start_ray()
+
+
+def test_a_missing_token_is_told(here, monkeypatch):
+    def without_token(**arguments):
+        raise AuthenticationError("Token authentication is enabled but no token was found")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", without_token)
+    with pytest.raises(InputError, match="no token: .* ray get-auth-token --generate"):
         start_ray()
 
 

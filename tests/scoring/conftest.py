@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import safetensors.torch
 import torch
 
 from pipeline.detectors.energy_head import EnergyHead
 from pipeline.encoding.tables import Tables
 from pipeline.molecules.identity import canonicalize, molecule_key
 from pipeline.scoring.run import run_scoring
-from pipeline.training.checkpoint import save_checkpoint
+from pipeline.training.checkpoint import MODEL, save_checkpoint
 from pipeline.training.settings import TrainSettings
 from tests.conftest import encoder_here
 from tests.scoring.made_library import BAD_LINES, SALT, settings
@@ -44,7 +45,8 @@ def home(ray_session, tmp_path_factory, small_weights, moses_smiles) -> Path:
         "head": {"width": 64, "hidden_dim": 16, "dropout": 0.1},
         "settings": asdict(trained),
     }
-    save_checkpoint(str(folder / "checkpoint"), head.state_dict(), config, {}, molecules)
+    files = {MODEL: safetensors.torch.save(head.state_dict())}
+    save_checkpoint(str(folder / "checkpoint"), files, config, {}, molecules)
     rows = list(moses_smiles[:60])
     rows[33] = rows[2]  # a molecule that is there twice, in chunks far apart
     rows[40] = SALT

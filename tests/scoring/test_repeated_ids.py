@@ -13,8 +13,9 @@ from jobs.score import _repeated
 from pipeline.molecules.rejected import REJECTED
 from pipeline.runtime.errors import DamagedFile
 from pipeline.scoring import repeated_ids as module
+from pipeline.scoring.levels import SCORES
 from pipeline.scoring.repeated_ids import RepeatedIds, repeated_ids
-from pipeline.scoring.steps import REJECTED_FOLDER, SCORES, SCORES_FOLDER, chunk_name, write
+from pipeline.scoring.steps import REJECTED_FOLDER, SCORES_FOLDER, chunk_name, write
 
 
 def write_library(folder: Path, chunks: list[tuple[list[str], list[str]]]) -> int:

@@ -15,15 +15,21 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from pipeline.detectors.feature_space import FeatureSpace
 from pipeline.encoding.stored_features import EncodeResult
+from pipeline.encoding.views import EncodedViews
+from pipeline.molecules.rejected import REJECTED
 from pipeline.store.keyed_table import KeyedTable, features_table
 from pipeline.training.batches import ResidentBatches
+from pipeline.training.outputs import write_checkpoint, write_training
 from pipeline.training.settings import TrainSettings
+from pipeline.training.trainer import train_head
 
 ROLES = ("id_train", "ood_train", "id_val", "ood_val")
 # Batches of 64 leave the last one of an epoch a single molecule: one of two workers has none.
 SIZES = (257, 150, 90, 80)
 PATIENCE = 3
+UNKNOWN = {"label": pa.float64(), "domain": pa.string()}
 CPU = torch.device("cpu")
 
 
@@ -42,7 +48,9 @@ def synthetic(
         table.write(features_table(keys[shard::shards], rows), f"run{shard}")
     ids = [f"m{i}" for i in range(len(keys))]
     smiles = ["C"] * len(keys)  # of no interest to training
-    molecules = pa.table({"id": ids, "key": keys, "smiles": smiles, "role": roles})
+    columns = {"id": ids, "key": keys, "smiles": smiles, "role": roles}
+    columns |= {name: pa.nulls(len(ids), kind) for name, kind in UNKNOWN.items()}
+    molecules = pa.table(columns)
     return molecules, encoded_in(table)
 
 
@@ -50,6 +58,18 @@ def encoded_in(table: KeyedTable) -> EncodeResult:
     identity = {"encoder": "synthetic", "weights": "none"}
     return EncodeResult(table, pa.table({"key": pa.array([], pa.string())}), 0, 0, 2.5, 9.0,
                         0.0, 0.25, None, identity)  # fmt: skip
+
+
+def train(
+    molecules: pa.Table, encoded: EncodeResult, s: TrainSettings, device: str
+) -> dict[str, Any]:
+    """Train a head on the features as they are, and write what comes of it."""
+    space = FeatureSpace.unchanged("minimol")
+    views = EncodedViews(molecules, REJECTED.empty_table(), encoded, {"minimol": encoded})
+    s = s.sized()
+    trained = train_head(molecules, views, space, s, device)
+    write_checkpoint(f"{s.output_dir}/checkpoint", trained, molecules, views, space, s)
+    return write_training(trained, molecules, views, s, device)
 
 
 def features_of(molecules: pa.Table, encoded: EncodeResult, role: str) -> torch.Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import safetensors.torch
 import torch
 
 from jobs import evaluate
@@ -16,7 +17,7 @@ from jobs.cli import main
 from pipeline.detectors.energy_head import EnergyHead
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.runtime.errors import InputError
-from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.training.checkpoint import MODEL, load_checkpoint, save_checkpoint
 from pipeline.training.checkpoint_encoder import settings_of
 
 FILES = ("config.json", "model.safetensors", "metrics.json", "training_molecules.parquet")
@@ -38,7 +39,8 @@ def folder(head, tmp_path) -> Path:
         "settings": {"data_file": "unused", "loss": "dpo"},
     }
     path = tmp_path / "checkpoint"
-    save_checkpoint(str(path), head.state_dict(), config, {"best_val_auroc": 0.75}, MOLECULES)
+    files = {MODEL: safetensors.torch.save(head.state_dict())}
+    save_checkpoint(str(path), files, config, {"best_val_auroc": 0.75}, MOLECULES)
     return path
 
 

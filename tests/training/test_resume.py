@@ -6,18 +6,22 @@ import json
 import re
 import signal
 import subprocess
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.runtime import ray_train
+from pipeline.runtime.cluster import MAX_RESOURCES
+from pipeline.training import loop
 from pipeline.training.run import run_training
 from pipeline.training.settings import TrainSettings
-from tests.commands import LIMIT_SECONDS, start_job, wait_for_success, wait_until
-from tests.held import hold, release
+from tests.commands import LIMIT_SECONDS, start_job, wait_until
+from tests.held import hold
 
-EPOCHS, CHECKPOINT_EVERY = 60, 20
+EPOCHS, CHECKPOINT_EVERY = 60, 15
 MODEL = "checkpoint/model.safetensors"
 
 
@@ -45,12 +49,6 @@ def flags(output: Path, split: Path, weights: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def finish(process: subprocess.Popen, output: Path) -> list[str]:
-    """Wait for the end; see `epochs_of`."""
-    wait_for_success(process, output)
-    return epochs_of(output)
-
-
 def epochs_of(output: Path) -> list[str]:
     """The epochs in training_dynamics.csv without their times."""
     rows = (output / "training_dynamics.csv").read_text().splitlines()
@@ -72,9 +70,7 @@ def new_checkpoints(output: Path, seen: set[str]) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
-    ray_session, in_process, encoder_in_process, split, small_weights
-) -> tuple[list[str], bytes]:
+def undisturbed(ray_session, encoder_in_process, split, small_weights) -> tuple[list[str], bytes]:
     """The epochs and the head's bytes of a run that was left alone."""
     output = split.parent / "whole"
     run_training(TrainSettings(**flags(output, split, small_weights)))
@@ -84,10 +80,17 @@ def undisturbed(
 
 
 def test_a_stopped_training_run_resumes_to_the_same_weights(
-    undisturbed, split, small_weights, tmp_path
+    undisturbed, split, small_weights, monkeypatch, tmp_path
 ):
-    """Stopped by Ctrl-C, and then by SIGKILL when it has a checkpoint more."""
-    output, seen = tmp_path / "broken", set()
+    """Stopped in this process, then by Ctrl-C and by SIGKILL in workers; ended in this process.
+
+    The commands train in workers of Ray Train's, as they do where a cluster may grow.
+    """
+    output = tmp_path / "broken"
+    settings = TrainSettings(**flags(output, split, small_weights))
+    stop_here(settings, monkeypatch)
+    monkeypatch.setenv(MAX_RESOURCES, '{"CPU": 2}')
+    seen: set[str] = set()
     for stop, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
         hold(output, after=1)
         stopped = start(output, split, small_weights)
@@ -100,9 +103,40 @@ def test_a_stopped_training_run_resumes_to_the_same_weights(
         assert "the same command continues" in log
         assert not (output / "checkpoint").exists()
 
-    release(output)
+    monkeypatch.delenv(MAX_RESOURCES)
+    stats = run_training(settings)
+    assert stats["ran_in"] == "driver"
+    assert stats["resumed_after_epoch"] >= 2 * CHECKPOINT_EVERY
     epochs, model = undisturbed
-    assert finish(start(output, split, small_weights), output) == epochs
-    assert "resumed after epoch" in (output / "log.txt").read_text()
+    assert epochs_of(output) == epochs
     assert (output / MODEL).read_bytes() == model
-    assert not checkpoints(output)
+    assert not list(output.glob(".ray_train/*/*"))
+
+
+def stop_here(settings: TrainSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train in this process until Ctrl-C after the first checkpoint."""
+
+    def report_and_stop(metrics: dict[str, Any], state: Callable[[], dict[str, Any]]) -> None:
+        ray_train.report(metrics, state)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "report", report_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_training(settings)
+
+
+def test_a_run_that_stopped_in_its_driver_goes_on_there_to_the_same_weights(
+    undisturbed, split, small_weights, tmp_path, monkeypatch
+):
+    """It also does so when it was stopped after its last epoch, before the model was written."""
+    settings = TrainSettings(**flags(tmp_path / "here", split, small_weights))
+    for _ in range(EPOCHS // CHECKPOINT_EVERY):
+        stop_here(settings, monkeypatch)
+        assert not (tmp_path / "here/checkpoint").exists()
+    stats = run_training(settings)
+    assert (stats["ran_in"], stats["resumed_after_epoch"]) == ("driver", EPOCHS)
+    epochs, model = undisturbed
+    assert epochs_of(tmp_path / "here") == epochs
+    assert (tmp_path / "here" / MODEL).read_bytes() == model
+    assert not list((tmp_path / "here/.ray_train").glob("*/*"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import time
 from traceback import format_exception
 from types import SimpleNamespace
@@ -20,12 +21,10 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from sklearn.metrics import roc_auc_score
 
 from pipeline.detectors.energy_head import energies_of
-from pipeline.runtime import ray_train
+from pipeline.runtime import ray_train, train_here
 from pipeline.runtime.errors import DamagedFile, InputError, RowsMissing
 from pipeline.store.keyed_table import KeyedTable, feature_matrix
-from pipeline.training import trainer
 from pipeline.training.checkpoint import load_checkpoint
-from pipeline.training.trainer import train
 from tests.training.synthetic import (
     PATIENCE,
     ROLES,
@@ -36,11 +35,12 @@ from tests.training.synthetic import (
     plain_loop,
     settings,
     synthetic,
+    train,
 )
 
 
 @pytest.fixture(scope="module")
-def data(ray_session, in_process, tmp_path_factory):
+def data(ray_session, tmp_path_factory):
     return synthetic(tmp_path_factory.mktemp("store"))
 
 
@@ -141,18 +141,26 @@ def test_every_worker_streams_rows_in_the_stores_order(data, tmp_path, monkeypat
         def fit(self):
             raise InterruptedError
 
-    monkeypatch.setattr(ray_train, "TorchTrainer", Recorder)
-    monkeypatch.setattr(trainer, "torch_trainer", ray_train.torch_trainer)
+        running_in_local_mode = False
+
+    for module in (ray_train, train_here):
+        monkeypatch.setattr(module, "TorchTrainer", Recorder)
     table = SlowFirstShard("unused", "features", {})
     table.uri = encoded.features.uri
-    with pytest.raises(InterruptedError):
-        train(molecules, encoded_in(table), settings(tmp_path, resident_gb=0.0), "cpu")
     keys = molecules["key"].to_pylist()[: SIZES[0]]
     places = encoded.features.places(keys, encoded.features.index())
     expected = encoded.features.read_features(places["key"].to_pylist())
-    [shards] = made["dataset_config"].configure(made["datasets"], 1, None, None)
-    blocks = shards["id_train"].iter_batches(batch_size=None, batch_format="pyarrow")
-    np.testing.assert_array_equal(np.concatenate([feature_matrix(b) for b in blocks]), expected)
+    for workers in (1, 2):
+        wanted = settings(tmp_path, resident_gb=0.0, num_workers=workers)
+        with pytest.raises(InterruptedError):
+            train(molecules, encoded_in(table), wanted, "cpu")
+        shards = made["datasets"]
+        assert made["scaling_config"].num_workers == (0 if workers == 1 else 2)
+        if workers > 1:
+            shards, _ = made["dataset_config"].configure(shards, workers, None, None)
+        blocks = shards["id_train"].iter_batches(batch_size=None, batch_format="pyarrow")
+        found = np.concatenate([feature_matrix(block) for block in blocks])
+        np.testing.assert_array_equal(found, expected)
 
 
 # --- what is written ------------------------------------------------------------------------
@@ -185,9 +193,11 @@ def test_dynamics_have_one_line_an_epoch(one_worker):
     assert {(line["encoder"], line["weights"]) for line in lines} == {("synthetic", "none")}
 
 
-def test_a_finished_run_leaves_no_ray_train_state(two_workers):
+def test_a_finished_run_leaves_no_state(one_worker, two_workers):
     """Else the same command would find it finished instead of training again."""
-    assert not list((two_workers.folder / ".ray_train").glob("*/checkpoint_*"))
+    for run, where in ((one_worker, "driver"), (two_workers, "workers")):
+        assert run.stats["ran_in"] == where
+        assert not list((run.folder / ".ray_train").glob("*/*"))
 
 
 @pytest.mark.parametrize(
@@ -198,13 +208,18 @@ def test_a_finished_run_leaves_no_ray_train_state(two_workers):
         (InputError("cannot write a: no"), InputError, "^cannot write a: no$"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), InputError, "a disk is full"),
         (torch.OutOfMemoryError("CUDA out of memory."), InputError, "out of memory; take less"),
+        (MemoryError("1 GiB"), InputError, "out of memory; take less"),
         (ValueError("no"), TrainingFailedError, "ValueError: no"),
     ],
 )
-def test_what_ended_the_workers_is_told_as_what_it_is(told, kind, match):
+@pytest.mark.parametrize("here", [True, False])
+def test_what_ended_the_workers_is_told_as_what_it_is(told, kind, match, here):
     def fails():
+        if here:
+            raise told
         wrapped = UserExceptionWithTraceback(told, "".join(format_exception(told)))
         raise WorkerGroupError(str(wrapped), {0: wrapped})
 
-    with pytest.raises(kind, match=match):
+    with pytest.raises(type(told) if here and kind is TrainingFailedError else kind) as error:
         ray_train.fit(SimpleNamespace(fit=fails), "take less")
+    assert re.search("no$" if here and kind is TrainingFailedError else match, str(error.value))

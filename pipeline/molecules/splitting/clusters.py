@@ -34,13 +34,29 @@ def clusters_of(smiles: list[str], settings: SplitSettings) -> np.ndarray:
             f"{settings.data_file}: {len(smiles):,} molecules with {different:,} different "
             f"fingerprints are too few for {settings.clusters:,} clusters; lower --clusters"
         )
-    seed = settings.seed % 2**32  # scikit-learn takes no larger one
+    return grouped(prints, settings.clusters, settings.seed)[first]
+
+
+def at_most(smiles: list[str], clusters: int, seed: int) -> np.ndarray:
+    """As `clusters_of`, in fewer clusters where fewer molecules have different fingerprints."""
+    prints = ecfp4(smiles)
+    first = _first_of_each(prints)
+    return grouped(prints, min(clusters, len(np.unique(first))), seed)[first]
+
+
+def grouped(prints: np.ndarray, clusters: int, seed: int) -> np.ndarray:
+    """K-means of the main components of fingerprints: the number of each one's cluster, int (n,).
+
+    Parameters
+    ----------
+    prints : 0 and 1, uint8 (n, bits); at least as many different ones as clusters.
+    """
+    seed %= 2**32  # scikit-learn takes no larger one
     with threadpool_limits(1):
         components = PCA(
-            min(COMPONENTS, len(smiles) - 1), svd_solver="randomized", random_state=seed, copy=False
+            min(COMPONENTS, len(prints) - 1), svd_solver="randomized", random_state=seed, copy=False
         ).fit_transform(prints.astype(np.float32))
-        means = KMeans(settings.clusters, n_init=STARTS, random_state=seed).fit(components)
-    return means.labels_[first]
+        return KMeans(clusters, n_init=STARTS, random_state=seed).fit(components).labels_
 
 
 def _first_of_each(prints: np.ndarray) -> np.ndarray:

@@ -70,10 +70,10 @@ def prepare_finetuning(settings: TrainSettings) -> FinetuneRun:
     InputError
         If the encoder cannot be finetuned, or a setting does not fit it.
     """
-    if settings.foundation_model != UniMolEncoder.name:
+    if settings.view_names != (UniMolEncoder.name,):
         raise InputError(
-            f"--finetune_encoder: {settings.foundation_model} cannot be finetuned, only "
-            f"{UniMolEncoder.name}"
+            f"--finetune_encoder: {' and '.join(settings.view_names)} cannot be finetuned, only "
+            f"{UniMolEncoder.name} alone"
         )
     if settings.finetuned is not None:
         raise InputError("--finetune_encoder starts from --weights; leave --finetuned out")

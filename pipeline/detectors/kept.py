@@ -1,0 +1,74 @@
+"""Detectors as arrays and a few numbers, so that they are kept without pickle.
+
+No library's objects are kept either: a checkpoint outlives the version of scikit-learn that
+fitted it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from pipeline.runtime.errors import InputError
+
+ARRAYS, NUMBERS = "detector.safetensors", "detector.json"
+
+
+@dataclass(frozen=True)
+class KeptDetector:
+    """What detectors here share: all that a score needs is in these two.
+
+    Attributes
+    ----------
+    arrays : name → array.
+    numbers : JSON-ready.
+    """
+
+    name: ClassVar[str]
+    arrays: dict[str, np.ndarray]
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+    def save(self) -> dict[str, bytes]:
+        """File name → content: the arrays as safetensors, the numbers as JSON."""
+        return {
+            ARRAYS: array_bytes(self.arrays),
+            NUMBERS: json.dumps({"detector": self.name, **self.numbers}).encode(),
+        }
+
+    @classmethod
+    def load(cls, files: Mapping[str, bytes]) -> Self:
+        """What `save` gave. InputError if files are missing or are another detector's."""
+        numbers = json.loads(member(files, NUMBERS))
+        found = numbers.pop("detector", None)
+        if found != cls.name:
+            raise InputError(f"{NUMBERS} holds the detector {found!r}, expected {cls.name!r}")
+        return cls(read_arrays(member(files, ARRAYS)), numbers)
+
+
+def member(files: Mapping[str, bytes], name: str) -> bytes:
+    """The content of one file of a detector. InputError if it is missing."""
+    if name not in files:
+        raise InputError(f"the detector lacks its file {name}; train again")
+    return files[name]
+
+
+def array_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Arrays as the content of a safetensors file."""
+    from safetensors.numpy import save
+
+    return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+
+
+def read_arrays(content: bytes) -> dict[str, np.ndarray]:
+    """Name → array of a safetensors file. InputError if it is none."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise InputError(f"a detector's arrays cannot be read ({error}); train again") from None

@@ -1,0 +1,136 @@
+"""Detectors that are fitted at once, and the choice among detectors by validation."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.detectors.feature_space import FeatureSpace
+from pipeline.detectors.registry import ENERGY_HEADS, detector_class, needs
+from pipeline.encoding.views import EncodedViews
+from pipeline.runtime.errors import InputError
+from pipeline.training.references import References
+from pipeline.training.settings import TrainSettings
+from pipeline.training.trained import Trained
+
+log = logging.getLogger(__name__)
+
+# What --detector auto chooses among, from the simplest on, which wins where two are equal. Those
+# that need labels tell a property, and are worse than any of these wherever that was measured.
+CANDIDATES = (
+    "tanimoto", "knn", "mahalanobis", "distance_lr", "oe_knn", "oe_mahalanobis", "bce", "dpo",
+)  # fmt: skip
+
+
+def detectors_of(settings: TrainSettings) -> tuple[str, ...]:
+    """The detectors to train: one, or with --detector auto all that it chooses among.
+
+    Raises
+    ------
+    InputError
+        If flags do not fit together.
+    """
+    name = settings.detector or settings.loss
+    if settings.detector in ENERGY_HEADS and settings.loss not in ("dpo", settings.detector):
+        raise InputError(
+            f"--detector {settings.detector} and --loss {settings.loss} name two energy heads; "
+            "leave one of them out"
+        )
+    if settings.finetune_encoder and name not in ENERGY_HEADS:
+        raise InputError(
+            f"--finetune_encoder trains with an energy head ({', '.join(ENERGY_HEADS)}), not with "
+            f"--detector {name}"
+        )
+    if settings.group_weights == "dro" and name not in (*ENERGY_HEADS, "auto"):
+        raise InputError(
+            f"--group_weights dro weighs the loss of an energy head ({', '.join(ENERGY_HEADS)}); "
+            f"--detector {name} has none"
+        )
+    if name == "auto":
+        return CANDIDATES
+    if needs(name).labels and settings.label_column is None and settings.id_file is not None:
+        raise InputError(f"--detector {name} learns from labels; name them by --label_column")
+    return (name,)
+
+
+def fit_detector(
+    name: str,
+    molecules: pa.Table,
+    encoded: EncodedViews,
+    space: FeatureSpace,
+    settings: TrainSettings,
+) -> Trained:
+    """Fit a detector on the reference molecules, and on OOD ones if it learns from them.
+
+    Parameters
+    ----------
+    molecules : `key`, `smiles`, `role`, `label`; every key has features.
+    """
+    started = time.perf_counter()
+    references = References(molecules, settings.data_seed)
+
+    def inputs(table: pa.Table):
+        return space.inputs(references.described(table, encoded))
+
+    def of_role(role: str) -> pa.Table:
+        return molecules.filter(pc.equal(molecules["role"], role))
+
+    kind, wants = detector_class(name), needs(name)
+    labels = None
+    if wants.labels:
+        labels = references.molecules["label"].to_numpy(zero_copy_only=False)
+    detector = kind.fit(
+        inputs(references.molecules),
+        inputs(of_role("ood_train")) if wants.ood else None,
+        labels,
+        settings,
+        settings.seed,
+    )
+    seconds = time.perf_counter() - started
+    scores = [detector.scores(inputs(of_role(role))) for role in ("id_val", "ood_val")]
+    return Trained(
+        files=detector.save(),
+        config={"detector": name},
+        history=[],
+        best_val_auroc=_auroc(*scores),
+        stats={"train_time_seconds": seconds},
+    )
+
+
+def best_of(names: Sequence[str], train: Callable[[str], Trained]) -> Trained:
+    """The one with the best validation AUROC; its `stats` tell all of them.
+
+    A detector that cannot be fitted to these molecules is left out, and that is said.
+    """
+    tried: dict[str, Trained] = {}
+    failed: dict[str, str] = {}
+    for name in names:
+        try:
+            tried[name] = train(name)
+        except InputError as error:
+            if len(names) == 1:
+                raise
+            failed[name] = str(error)
+            log.warning("--detector auto: %s is left out: %s", name, error)
+    if not tried:
+        raise InputError(f"--detector auto: none could be fitted; {next(iter(failed.values()))}")
+    if len(names) == 1:
+        return tried[names[0]]
+    best = max(tried, key=lambda name: tried[name].best_val_auroc)  # of equals the first
+    aurocs = {name: made.best_val_auroc for name, made in tried.items()}
+    told = ", ".join(f"{name} {area:.3f}" for name, area in aurocs.items())
+    log.info("--detector auto: %s, by AUROC on validation molecules: %s", best, told)
+    chosen = {"chosen_by_validation_auroc": aurocs, "left_out": failed}
+    return tried[best].beside(tried.values(), **chosen)
+
+
+def _auroc(id_scores: np.ndarray, ood_scores: np.ndarray) -> float:
+    from sklearn.metrics import roc_auc_score  # slow to import, and no driver needs it
+
+    is_ood = np.repeat([0, 1], [len(id_scores), len(ood_scores)])
+    return float(roc_auc_score(is_ood, np.concatenate([id_scores, ood_scores])))
