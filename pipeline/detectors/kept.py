@@ -64,11 +64,11 @@ def array_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def read_arrays(content: bytes) -> dict[str, np.ndarray]:
-    """Name → array of a safetensors file. InputError if it is none."""
+    """Name → array of a safetensors file, in the order of names. InputError if it is none."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
-        return load(content)
+        return dict(sorted(load(content).items()))  # safetensors gives them in no order
     except SafetensorError as error:
         raise InputError(f"a detector's arrays cannot be read ({error}); train again") from None

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.detectors.kept import array_bytes, read_arrays
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import json_bytes
 from pipeline.trust import conformal
@@ -25,7 +26,7 @@ from pipeline.trust.out_of_fold import OutOfFold, both_kinds, chosen, cores, out
 from pipeline.trust.prepared import Prepared
 from pipeline.trust.property_models import PropertyModel, load_models, predict_all, save_models
 from pipeline.trust.ranker import ErrorRanker
-from pipeline.trust.saved import known_of, packed, saved_known, unpacked
+from pipeline.trust.saved import known_of, saved_known
 
 VERSION = 1  # of the files
 
@@ -257,8 +258,8 @@ class ErrorModel:
         return {
             "error_model.json": json_bytes(about),
             "known.safetensors": saved_known(self.known),
-            "errors.safetensors": packed(self.ranker.arrays()),
-            "out_of_fold.safetensors": packed(rest),
+            "errors.safetensors": array_bytes(self.ranker.arrays()),
+            "out_of_fold.safetensors": array_bytes(rest),
             **save_models(self.models),
         }
 
@@ -278,13 +279,13 @@ class ErrorModel:
                 f"reads {VERSION}; train again"
             )
         known = known_of(files["known.safetensors"])
-        rest = unpacked(files["out_of_fold.safetensors"])
+        rest = read_arrays(files["out_of_fold.safetensors"])
         return cls(
             known,
             load_models(about["models"], files, known.molecules),
             about["property_model"],
             about["binary"],
-            ErrorRanker.from_arrays(unpacked(files["errors.safetensors"])),
+            ErrorRanker.from_arrays(read_arrays(files["errors.safetensors"])),
             rest["residuals"],
             rest["row"],
             OutOfFold(tuple(about["inputs"]), rest["inputs"], rest["prediction"]),

@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
-
+from pipeline.detectors.kept import array_bytes, read_arrays
 from pipeline.trust.described import Described
 from pipeline.trust.inputs import Known, Space
 
 VIEW, SPACE = "view.", "space."
-
-
-def packed(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Arrays as safetensors."""
-    from safetensors.numpy import save
-
-    return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-
-
-def unpacked(content: bytes) -> dict[str, np.ndarray]:
-    """The inverse of `packed`."""
-    from safetensors.numpy import load
-
-    return load(content)
 
 
 def saved_known(known: Known) -> bytes:
@@ -34,14 +17,14 @@ def saved_known(known: Known) -> bytes:
         space = known.spaces[name]
         arrays[f"{SPACE}{name}.mean"] = space.mean
         arrays[f"{SPACE}{name}.whitening"] = space.whitening
-    return packed(arrays)
+    return array_bytes(arrays)
 
 
 def known_of(content: bytes) -> Known:
     """The inverse of `saved_known`."""
-    arrays = unpacked(content)  # in no order
+    arrays = read_arrays(content)
     views = {
-        name.removeprefix(VIEW): arrays[name] for name in sorted(arrays) if name.startswith(VIEW)
+        name.removeprefix(VIEW): array for name, array in arrays.items() if name.startswith(VIEW)
     }
     spaces = {
         name: Space(

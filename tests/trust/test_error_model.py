@@ -162,9 +162,9 @@ def test_the_order_in_which_a_file_gives_its_views_changes_nothing(monkeypatch):
     expected = model.predict(ASKED.bits, asked, ASKED.descriptors)
     files = model.save()
     for turned in (False, True):
-        read = saved.unpacked
+        read = saved.read_arrays
         monkeypatch.setattr(
-            saved, "unpacked", lambda c, r=read, t=turned: dict(sorted(r(c).items(), reverse=t))
+            saved, "read_arrays", lambda c, r=read, t=turned: dict(sorted(r(c).items(), reverse=t))
         )
         found = ErrorModel.load(files).predict(ASKED.bits, asked, ASKED.descriptors)
         for ours, theirs in zip(found, expected):
