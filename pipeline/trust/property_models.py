@@ -8,7 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pipeline.detectors.kept import array_bytes, read_arrays
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import json_bytes
 from pipeline.trust.described import Described
 from pipeline.trust.forest import ForestModel
 from pipeline.trust.gaussian_process import GaussianProcess
@@ -88,14 +90,12 @@ def predict_all(models: Mapping[str, PropertyModel], asked: Described) -> Predic
 
 
 def save_models(models: Mapping[str, PropertyModel]) -> dict[str, bytes]:
-    """A safetensors file for each model."""
-    from safetensors.numpy import save
-
+    """Two files for each model: its arrays as safetensors, the rest as JSON."""
     files = {}
     for name, model in models.items():
         arrays, more = model.save()
-        arrays = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
-        files[f"{name}.safetensors"] = save(arrays, {"more": json.dumps(more)})
+        files[f"{name}.safetensors"] = array_bytes(arrays)
+        files[f"{name}.json"] = json_bytes(more)
     return files
 
 
@@ -103,12 +103,9 @@ def load_models(
     names: Sequence[str], files: Mapping[str, bytes], known: Described
 ) -> dict[str, PropertyModel]:
     """The inverse of `save_models`; `known` are the molecules the models were fitted to."""
-    from safetensors.numpy import load
-
-    models = {}
-    for name in names:
-        content = files[f"{name}.safetensors"]
-        length = int.from_bytes(content[:8], "little")
-        more = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["more"])
-        models[name] = PROPERTY_MODELS[name].load(load(content), more, known)
-    return models
+    return {
+        name: PROPERTY_MODELS[name].load(
+            read_arrays(files[f"{name}.safetensors"]), json.loads(files[f"{name}.json"]), known
+        )
+        for name in names
+    }
