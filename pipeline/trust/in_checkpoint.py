@@ -169,7 +169,10 @@ def fit_errors(
     for name, content in files.items():
         write_atomically(f"{folder}/{FOLDER}/{name}", content)
     # It comes last, and completes the folder.
-    about = {"files": sorted(files), "keys": keys, "prediction_column": settings.prediction_column}
+    about = {
+        "files": {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)},
+        "keys": keys, "prediction_column": settings.prediction_column,
+    }  # fmt: skip
     write_atomically(f"{folder}/{FOLDER}/{CONFIG}", json_bytes(about))
     made = {
         "labelled": len(keys),
@@ -189,6 +192,11 @@ def fit_errors(
 def _is_known(values: pa.ChunkedArray) -> pa.ChunkedArray:
     """Whether each is a number; files of some tools write NaN where there is none."""
     return pc.fill_null(pc.invert(pc.is_nan(values)), False)
+
+
+def _digest(files: dict[str, str]) -> str:
+    """One SHA-256 of those of all files."""
+    return hashlib.sha256("".join(files[name] for name in sorted(files)).encode()).hexdigest()
 
 
 def read_errors(checkpoint: str, predicted: bool = False) -> KeptErrors | None:
@@ -212,8 +220,10 @@ def read_errors(checkpoint: str, predicted: bool = False) -> KeptErrors | None:
     with told_as_one_line("checkpoint", folder):
         about = json.loads(read_member(folder, CONFIG))
         files = {name: read_member(folder, name) for name in about["files"]}
+        for name, digest in about["files"].items():
+            if hashlib.sha256(files[name]).hexdigest() != digest:
+                raise ValueError(f"{name} is damaged; train again into another folder")
         model = ErrorModel.load(files)
-        digest = hashlib.sha256(b"".join(files[name] for name in sorted(files)))
     if model.property_model is None and not predicted:
         raise InputError(
             f"the error model of {checkpoint} tells the errors of your own predictions; give those "
@@ -224,4 +234,4 @@ def read_errors(checkpoint: str, predicted: bool = False) -> KeptErrors | None:
             f"--predictions: the error model of {checkpoint} makes its predictions itself; leave "
             "it out, or train with --predictions"
         )
-    return KeptErrors(model, tuple(about["keys"]), digest.hexdigest())
+    return KeptErrors(model, tuple(about["keys"]), _digest(about["files"]))

@@ -116,7 +116,7 @@ def test_auto_without_a_cluster_is_told(here, monkeypatch):
 
 
 @pytest.mark.parametrize("mode, told", [
-    ("", "export RAY_AUTH_MODE=token"), ("token", "auth_token must hold the same as on its head"),
+    ("", "export RAY_AUTH_MODE=token"), ("token", "~/.ray/auth_token must hold the same as on its"),
 ])  # fmt: skip
 def test_what_to_do_about_tokens_is_told_where_a_cluster_refuses(mode, told, here, monkeypatch):
     def refused(**arguments):

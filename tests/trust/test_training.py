@@ -141,7 +141,10 @@ def test_molecules_without_a_prediction_are_left_out_and_said(home, tmp_path, ca
     ("values", "told"),
     [
         ([2.5] * INSIDE, "all 120 labels are 2.5"),
-        ([1.0 + i for i in range(50)] + [""] * 70, "at least 60 labelled molecules, there are 50"),
+        (
+            [1.0 + i for i in range(50)] + [""] * 70,
+            "50 of 120 molecules of .* have a label, and an error model needs at least 60",
+        ),
         ([0] * 116 + [1] * 4, "at least 10 molecules of each, there are 4"),
     ],
 )
@@ -178,6 +181,8 @@ def test_a_damaged_or_missing_part_of_the_error_model_is_one_line(home, trained)
     for file in sorted((folder / "errors").iterdir()):
         whole = file.read_bytes()
         for content in (None, b"", b"garbage", b"{}", b"null", whole[: len(whole) // 2]):
+            if content == whole:  # a forest's numbers are all in its arrays
+                continue
             if content is None:
                 file.unlink()
             else:
