@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -279,6 +280,10 @@ def test_another_error_model_of_the_same_detector_is_told(home, whole):
     file = home / "others/checkpoint/errors/out_of_fold.safetensors"
     arrays = safetensors.numpy.load_file(file)
     safetensors.numpy.save_file({**arrays, "prediction": arrays["prediction"] + 1}, file)
+    config = file.with_name("config.json")
+    about = json.loads(config.read_text())
+    about["files"][file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    config.write_text(json.dumps(about))
     with pytest.raises(InputError, match="scores of another error model; give another folder"):
         run(home, "whole", checkpoint=str(home / "others/checkpoint"))
 
