@@ -15,6 +15,7 @@ import pyarrow as pa
 import ray.data
 
 from pipeline.conformers.conformer import NVMOLKIT
+from pipeline.encoding.expected_work import expected_seconds
 from pipeline.encoding.lookup import Pending
 from pipeline.encoding.plan import GPU_BATCH, EncoderPool, EncodingPlan
 from pipeline.encoding.steps import (
@@ -23,12 +24,14 @@ from pipeline.encoding.steps import (
     make_conformers,
     read_conformers,
 )
+from pipeline.encoding.tables import Tables
 from pipeline.runtime.cluster import cluster_cores
 
 TRUNK_BATCH = 512  # molecules whose activations one shard holds at most
-# Fewest and most molecules in one conformer task. Ray Data looks for ended tasks every 0.1 s: on
-# two simulated nodes ray.timeline shows a core idle for 0.1 to 0.2 s between tasks.
-BLOCK_ROWS = (24, 384)
+# A task's expected core seconds at least, molecules at most, and the seconds from which a molecule
+# is a task of its own. Ray Data looks for ended tasks every 0.1 s: on two simulated nodes
+# ray.timeline shows a core idle for 0.1 to 0.2 s between tasks.
+TASK_SECONDS, TASK_ROWS, HARD_SECONDS = 1.5, 384, 5.0
 ON_A_CORE = {"batch_format": "pyarrow", "batch_size": None, "num_cpus": 1}
 
 
@@ -65,11 +68,11 @@ def fitted_to(pending: Pending, plan: EncodingPlan, pool: EncoderPool) -> Encode
 
 def rows_to_encode(pending: Pending, step: dict[str, Any], pool: EncoderPool) -> ray.data.Dataset:
     """Rows of TO_ENCODE: conformers made now, and those that the store has."""
-    rows = ray.data.from_arrow(blocks(pending.unmade))
     tables = step["plan"].tables
+    rows = ray.data.from_arrow(longest_first(pending.unmade, tables))
     if tables.conformers is None:
         return rows
-    stored = ray.data.from_arrow(blocks(pending.stored)).map_batches(
+    stored = ray.data.from_arrow(in_slices(pending.stored)).map_batches(
         read_conformers, fn_kwargs={"tables": tables}, **ON_A_CORE
     )
     return with_conformers(rows, step, pool).union(stored)
@@ -96,11 +99,30 @@ def with_conformers(
     )
 
 
-def blocks(table: pa.Table) -> list[pa.Table]:
-    """Slices that get smaller and smaller: few at first, and at the end no core waits long."""
-    slices, start, cores = [table.slice(0, 0)], 0, cluster_cores()
-    while start < table.num_rows:
-        size = int(np.clip((table.num_rows - start) // (2 * cores), *BLOCK_ROWS))
-        slices.append(table.slice(start, size))
-        start += size
-    return slices[1:] or slices
+def longest_first(molecules: pa.Table, tables: Tables) -> list[pa.Table]:
+    """Tasks of falling work, in the order in which they are to start.
+
+    Molecules that take long come first, and tasks get smaller and smaller: few at first, and at the
+    end no core waits long for another.
+    """
+    seconds = expected_seconds(molecules, tables)
+    order = np.argsort(-seconds, kind="stable")
+    table, seconds = molecules.take(order), seconds[order]
+    done = np.concatenate([[0.0], np.cumsum(seconds)])
+    tasks, start, share = [table.slice(0, 0)], 0, 2 * cluster_cores()
+    while start < len(seconds):
+        if seconds[start] >= HARD_SECONDS:
+            end = start + 1
+        else:
+            work = max((done[-1] - done[start]) / share, TASK_SECONDS)
+            end = int(np.searchsorted(done, done[start] + work, side="right")) - 1
+            end = min(max(end, start + 1), start + TASK_ROWS)
+        tasks.append(table.slice(start, end - start))
+        start = end
+    return tasks[1:] or tasks
+
+
+def in_slices(places: pa.Table) -> list[pa.Table]:
+    """Stored rows in parts of at most `TASK_ROWS`, as many as cores if they are few."""
+    size = int(np.clip(math.ceil(places.num_rows / cluster_cores()), 1, TASK_ROWS))
+    return [places.slice(start, size) for start in range(0, max(1, places.num_rows), size)]

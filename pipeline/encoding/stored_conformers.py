@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 import ray.data
 
+from pipeline.encoding.expected_work import ExpectedWork
 from pipeline.encoding.given_structures import keep_given
-from pipeline.encoding.graph import blocks, with_conformers
+from pipeline.encoding.graph import longest_first, with_conformers
 from pipeline.encoding.lookup import keys_of, pending_of, refused, unique, without
 from pipeline.encoding.plan import EncodingPlan, encoder_pool
 from pipeline.encoding.tables import REJECTIONS
@@ -65,15 +66,16 @@ def embed(molecules: pa.Table, plan: EncodingPlan) -> EmbedResult:
         "conformers: %s molecules, %s in the store, %s to make",
         f"{wanted.num_rows:,}", f"{wanted.num_rows - todo.num_rows:,}", f"{todo.num_rows:,}",
     )  # fmt: skip
-    progress = telemetry.Progress("conformers", todo.num_rows)
+    work = ExpectedWork.of(todo, todo, tables)
+    progress = telemetry.Progress("conformers", todo.num_rows, work.total)
     if todo.num_rows:
-        rows = ray.data.from_arrow(blocks(todo))
+        rows = ray.data.from_arrow(longest_first(todo, tables))
         step = {"plan": plan, "run": run}
         graph = with_conformers(rows, step, encoder_pool(plan.settings, plan.device))
         reasons = graph.select_columns(REJECTIONS.names)
         for batch in reasons.iter_batches(batch_size=None, batch_format="pyarrow"):
             rejected.append(batch.filter(batch["reason"].is_valid()))
-            progress.advance(batch.num_rows)
+            progress.advance(batch.num_rows, work.of_batch(batch))
     rejections = pa.concat_tables(rejected)
     kept = without(wanted, rejections)
     lost = (tables.conformers.index().find(keys_of(kept)) < 0).sum()

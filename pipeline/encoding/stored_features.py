@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from pipeline.conformers.structure import structure_counts, structures_line
 from pipeline.encoders import encoder_class
 from pipeline.encoding.costs import Costs, keep_costs
+from pipeline.encoding.expected_work import ExpectedWork
 from pipeline.encoding.given_structures import keep_given
 from pipeline.encoding.graph import encoding_graph
 from pipeline.encoding.lookup import (
@@ -113,13 +114,14 @@ def encode(molecules: pa.Table, plan: EncodingPlan) -> EncodeResult:
         f"{found.num_rows:,}", f"{todo.num_rows:,}",
     )  # fmt: skip
     dashboard_metrics.count("molecules_in", wanted.num_rows)
-    progress = telemetry.Progress(f"{name} features", todo.num_rows)
     outcomes = [OUTCOMES.empty_table()]
     if todo.num_rows:
-        pool = tuned_pool(plan)
-        for batch in _outcomes(pending_of(todo, plan), plan, pool, run):
+        pool, pending = tuned_pool(plan), pending_of(todo, plan)
+        work = ExpectedWork.of(todo, pending.unmade, tables)
+        progress = telemetry.Progress(f"{name} features", todo.num_rows, work.total)
+        for batch in _outcomes(pending, plan, pool, run):
             outcomes.append(batch)
-            progress.advance(batch.num_rows)
+            progress.advance(batch.num_rows, work.of_batch(batch))
     outcome = pa.concat_tables(outcomes)
     rejected_now = outcome.filter(outcome["reason"].is_valid()).select(REJECTIONS.names)
     rejected = pa.concat_tables([rejected_before, rejected_now])

@@ -81,10 +81,13 @@ class Progress:
     ----------
     what : name of the stage.
     total : molecules that it will handle; None if nobody knows.
+    work : what all of them are expected to take, in any unit; None if each takes the same. The time
+        left goes by it.
     """
 
-    def __init__(self, what: str, total: int | None):
+    def __init__(self, what: str, total: int | None, work: float | None = None):
         self.what, self.total, self.done = what, total, 0
+        self.work, self.worked = work, 0.0
         self.started = self._last = time.monotonic()
 
     @property
@@ -97,20 +100,26 @@ class Progress:
         """Molecules a second since the stage started."""
         return self.done / max(self.seconds, 1e-9)
 
-    def advance(self, count: int) -> None:
-        """Count molecules as done; logs a line every few seconds and at the end."""
+    def advance(self, count: int, work: float = 0.0) -> None:
+        """Count molecules as done, and their work; logs a line every few seconds and at the end."""
         self.done += count
+        self.worked += work
         now = time.monotonic()
         if now - self._last >= PROGRESS_SECONDS or self.done == self.total:
             self._last = now
             log.info("%s", self)
 
+    @property
+    def seconds_left(self) -> float:
+        """Seconds that the rest will take, if it goes on like this."""
+        done, total = (self.done, self.total) if self.work is None else (self.worked, self.work)
+        return self.seconds * max(0.0, total - done) / max(done, 1e-9)
+
     def __str__(self) -> str:
         if self.total is None:
             return f"{self.what}: {self.done:,} molecules, {self.rate:.1f} molecules/s"
         percent = 100 * self.done / max(self.total, 1)
-        left = (self.total - self.done) / max(self.rate, 1e-9)
         return (
             f"{self.what}: {self.done:,}/{self.total:,} molecules ({percent:.1f} %), "
-            f"{self.rate:.1f} molecules/s, {left:.0f} s left"
+            f"{self.rate:.1f} molecules/s, {self.seconds_left:.0f} s left"
         )
