@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.detectors.settings import PropertyHeadSettings
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.optimizers import Adam
 
 log = logging.getLogger(__name__)
 
@@ -202,9 +203,7 @@ def _descend(
     held_loss: Callable[[], Tensor], rows: Tensor, settings: PropertyHeadSettings, rate: float,
 ) -> None:  # fmt: skip
     """Adam over shuffled batches of rows; ends with the weights of the least held-out loss."""
-    optimizer = torch.optim.Adam(
-        network.parameters(), lr=rate, weight_decay=settings.property_weight_decay
-    )
+    optimizer = Adam(network.parameters(), lr=rate, weight_decay=settings.property_weight_decay)
     best, best_state, waited = float("inf"), _copy(network), 0
     for _ in range(MOST_EPOCHS):
         network.train()

@@ -35,6 +35,7 @@ from pipeline.pretraining.masked_molecules import HELD_OUT, PretrainingMolecules
 from pipeline.pretraining.settings import PretrainSettings
 from pipeline.runtime import telemetry
 from pipeline.runtime.files import write_atomically
+from pipeline.runtime.optimizers import AdamW
 from pipeline.runtime.ray_train import (
     add_gradients,
     last_checkpoint,
@@ -228,7 +229,7 @@ def _optimizer(model: torch.nn.Module, settings: PretrainSettings) -> torch.opti
         {"params": matrices, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=BETAS, eps=EPSILON)
+    return AdamW(groups, lr=settings.lr, betas=BETAS, eps=EPSILON)
 
 
 def _counts(batches: Sequence[MaskedBatch]) -> Tensor:

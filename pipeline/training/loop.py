@@ -22,6 +22,7 @@ from pipeline.detectors.domain_weights import DomainWeights, robust_loss
 from pipeline.detectors.losses import pair_dynamics, training_loss
 from pipeline.runtime import dashboard_metrics as metrics
 from pipeline.runtime import telemetry
+from pipeline.runtime.optimizers import AdamW
 from pipeline.runtime.ray_train import (
     add_gradients,
     last_checkpoint,
@@ -80,7 +81,7 @@ class TrainingState:
     ):
         self.settings, self.device, self.model = settings, device, setup.model
         self.trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(setup.groups, weight_decay=settings.weight_decay)
+        self.optimizer = AdamW(setup.groups, weight_decay=settings.weight_decay)
         steps = math.ceil(batches / settings.gradient_accumulation_steps)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, epoch_schedule(settings, steps)

@@ -74,6 +74,8 @@ def _trained(features: np.ndarray, labels: np.ndarray, binary: bool, seed: int) 
     import torch
     import torch.nn.functional as F
 
+    from pipeline.runtime.optimizers import AdamW  # imports torch
+
     random = torch.Generator().manual_seed(seed)
     widths = [features.shape[1], *HIDDEN, 1]
     layers = []
@@ -83,7 +85,7 @@ def _trained(features: np.ndarray, labels: np.ndarray, binary: bool, seed: int) 
         layers += [weights, torch.zeros(MEMBERS, 1, out)]
     layers = [layer.requires_grad_() for layer in layers]
     x, y = torch.from_numpy(features), torch.from_numpy(np.asarray(labels, np.float32))
-    optimizer = torch.optim.AdamW(layers, RATE, weight_decay=DECAY, fused=True)
+    optimizer = AdamW(layers, RATE, weight_decay=DECAY, fused=True)
     steps = -(-len(x) // BATCH)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS * steps)
     for _ in range(EPOCHS):
