@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -29,6 +29,7 @@ from pipeline.training.batches import batch_indices
 from pipeline.training.learning_rate import epoch_schedule
 from pipeline.training.loop import dropout_seed, validation_auroc
 from pipeline.training.settings import TrainSettings
+from pipeline.training.together.head_record import PROGRESS, HeadRecord
 from pipeline.training.together.stacked_adamw import StackedAdamW, clip_gradients
 
 Batch = tuple[Tensor, Tensor]  # the rows of ID and of OOD molecules, (H, B) each
@@ -53,36 +54,6 @@ class Molecules:
     def sizes(self) -> tuple[int, int]:
         """Numbers of training molecules."""
         return len(self.id_train), len(self.ood_train)
-
-
-@dataclass
-class HeadRecord:
-    """One head's course; `best` are its tensors at `best_epoch`, `failure` what ended it."""
-
-    settings: TrainSettings
-    best: dict[str, Tensor]
-    domain_weights: tuple[DomainWeights, ...] = ()
-    epoch: int = 0
-    stale: int = 0
-    best_epoch: int = 0
-    best_auroc: float = -1.0
-    train_seconds: float = 0.0
-    eval_seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
-    failure: str | None = None
-
-    @property
-    def finished(self) -> bool:
-        """As `TrainingState.finished`, or it has failed."""
-        done = self.epoch >= self.settings.epochs
-        waited = self.stale >= self.settings.early_stopping_patience
-        return done or waited or self.failure is not None
-
-
-PROGRESS = (
-    "epoch", "stale", "best_epoch", "best_auroc", "train_seconds", "eval_seconds", "history",
-    "failure",
-)  # fmt: skip
 
 
 class HeadStack:
