@@ -53,7 +53,7 @@ def main() -> None:
         f"`python -m bench.heads` on {cpu_name()}, one thread, torch "
         f"{torch.__version__}. Made-up features, {WIDTH} wide unless told; ID and OOD training "
         f"molecules as named; {EPOCHS} epochs at most; smallest of {ROUNDS} interleaved calls (of "
-        "100 heads, one). CPU seconds tell more than those of the clock: the machine had other work.",
+        "100 heads, one). CPU seconds tell more than the clock: the machine had other work.",
         "",
         *markdown(
             ("molecules", "heads", "s", "CPU s", "times one head", "in CPU", "one by one, s",

@@ -17,8 +17,11 @@ from pipeline.training.settings import TrainSettings
 from pipeline.training.together.head_stack import HeadStack, Molecules
 from pipeline.training.worker_setup import TrainingJob, fits_in_memory
 
-# Heads whose values of one batch fill less than this stay one stack: larger ones leave the cache.
-STACK_BYTES = 8 * 2**20
+# Most that the values of one batch may fill in a stack. Larger stacks are not faster: products of
+# a few heads already keep a core busy.
+STACK_BYTES = 64 * 2**20
+# Heads that fill less than this, all together, are one stack; more are shared among threads.
+ONE_STACK_BYTES = 4 * 2**20
 
 
 def heads_loop(config: dict[str, Any]) -> dict[str, Any]:
@@ -76,6 +79,8 @@ def _stacks(heads: Sequence[TrainSettings], molecules: Molecules) -> list[HeadSt
     hidden = first.hidden_dim + first.hidden_dim // 2
     values = batch * (molecules.id_train.shape[1] + 4 * hidden)
     size = max(1, STACK_BYTES // (4 * values))
+    if len(heads) * 4 * values > ONE_STACK_BYTES:
+        size = min(size, math.ceil(len(heads) / torch.get_num_threads()))
     batches = math.ceil(max(molecules.sizes) / first.batch_size)
     steps = math.ceil(batches / first.gradient_accumulation_steps)
     return [HeadStack(heads[i : i + size], molecules, steps) for i in range(0, len(heads), size)]
