@@ -42,10 +42,10 @@ CASES = (
 )
 
 TOLD = """\
-What a further head costs is its own arithmetic: on these sizes the products of one epoch take about
-half of a head's time alone, and neither batches nor threads make them fewer. What is shared (start,
-reading, Python's overhead for each operation) decides small sets, not large ones: ten heads cost
-well above 1.5 times one wherever training itself, and not its start, is what takes long.
+What a further head costs is its own arithmetic: on these sizes the products of one epoch take over
+a third of a head's time alone, and neither batches nor threads make them fewer. What is shared
+(start, reading, Python's overhead for each operation) decides small sets, not large ones: ten heads
+cost well above 1.5 times one wherever training itself, and not its start, is what takes long.
 """
 
 
