@@ -71,7 +71,9 @@ def run_comparison(settings: CompareSettings) -> dict[str, Any]:
     runs = _runs(replace(plan.settings, weights=plan.weights), settings.seeds)
     parallel = settings.parallel_runs or _room_for_runs(plan)
     identities = {key: _identity(run, plan.tables, molecules) for key, run in runs.items()}
-    failed = make_runs(runs, identities, parallel, anew=settings.force_recompute_cache)
+    failed = make_runs(
+        runs, identities, parallel, anew=settings.force_recompute_cache, device=plan.device
+    )
     done = _finished(runs, settings.output_dir, failed)
     cosines = _drift(done, runs, plan, molecules)
     summary = {

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.runtime.errors import InputError
 
-ARMS = ("frozen", "finetuned")
+FROZEN, FINETUNED = ARMS = ("frozen", "finetuned")
 
 
 @dataclass(frozen=True, eq=False)

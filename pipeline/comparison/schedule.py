@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import fsspec
 import ray
 
-from pipeline.evaluation.run import train_and_evaluate
+from pipeline.comparison.run_folders import FROZEN
+from pipeline.evaluation.run import train_and_evaluate, train_and_evaluate_together
 from pipeline.runtime import telemetry
 from pipeline.runtime.cluster import MAX_RESOURCES
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import json_bytes, remove, starting_over, write_atomically
+from pipeline.training.run import can_share_a_training
 from pipeline.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
@@ -22,75 +24,97 @@ log = logging.getLogger(__name__)
 Key = tuple[str, int]  # arm and seed
 Runs = dict[Key, TrainSettings]
 Failures = dict[Key, str]
+Job = list[tuple[TrainSettings, str]]  # settings and identities of runs that are made at once
+Jobs = dict[tuple[Key, ...], Job]
 FINISHED = "finished.json"  # in a run's folder: what it was a run of
 
 
-def make_runs(runs: Runs, identities: dict[Key, str], parallel: int, anew: bool) -> Failures:
+def make_runs(
+    runs: Runs, identities: dict[Key, str], parallel: int, anew: bool, device: str
+) -> Failures:
     """Make every run that is not there yet, or all anew; the reasons of those that failed.
 
     Parameters
     ----------
     identities : of each run, what decides its outcome.
-    parallel : runs at a time.
+    parallel : runs at a time; the frozen ones of all seeds are one where they train together.
+    device : "cpu" or "cuda".
     """
-    todo = {
-        key: (run, identities[key])
-        for key, run in runs.items()
-        if anew or not _is_finished(run, identities[key])
-    }
+    todo = [key for key in runs if anew or not _is_finished(runs[key], identities[key])]
     if len(todo) < len(runs):
         log.info("%s of %s runs were finished before", len(runs) - len(todo), len(runs))
-    outcomes = _in_turn(todo) if parallel == 1 else _in_parallel(todo, parallel)
+    jobs = {
+        keys: [(runs[key], identities[key]) for key in keys] for keys in _jobs(todo, runs, device)
+    }
+    outcomes = _in_turn(jobs) if parallel == 1 else _in_parallel(jobs, parallel)
     failed, count = {}, 0
-    for (arm, seed), reason in outcomes:
-        count += 1
-        told = "finished" if reason is None else f"failed: {reason}"
-        log.info("run %s of %s, %s with seed %s, %s", count, len(todo), arm, seed, told)
-        if reason is not None:
-            failed[arm, seed] = reason
+    for keys, reasons in outcomes:
+        for (arm, seed), reason in zip(keys, reasons):
+            count += 1
+            told = "finished" if reason is None else f"failed: {reason}"
+            log.info("run %s of %s, %s with seed %s, %s", count, len(todo), arm, seed, told)
+            if reason is not None:
+                failed[arm, seed] = reason
     return failed
 
 
-def _in_turn(todo: dict) -> Iterator[tuple[Key, str | None]]:
-    for key, job in todo.items():
-        yield key, _run(*job)
+def _jobs(todo: Sequence[Key], runs: Runs, device: str) -> list[tuple[Key, ...]]:
+    """Runs that are made at once: the frozen ones' heads train together if they can."""
+    frozen = tuple(key for key in todo if key[0] == FROZEN)
+    if len(frozen) < 2 or not can_share_a_training([runs[key] for key in frozen], device):
+        return [(key,) for key in todo]
+    return [frozen, *((key,) for key in todo if key not in frozen)]
 
 
-def _in_parallel(todo: dict, parallel: int) -> Iterator[tuple[Key, str | None]]:
-    """Each run in a process of its own, which starts its training workers in turn."""
+def _in_turn(todo: Jobs) -> Iterator[tuple[tuple[Key, ...], list[str | None]]]:
+    for keys, job in todo.items():
+        yield keys, _run(job)
+
+
+def _in_parallel(todo: Jobs, parallel: int) -> Iterator[tuple[tuple[Key, ...], list[str | None]]]:
+    """Each job in a process of its own, which starts its training workers in turn."""
     most = os.environ.get(MAX_RESOURCES, "")  # the head alone has it; empty says nothing
     environment = {"env_vars": {MAX_RESOURCES: most}}
     remote = ray.remote(num_cpus=0, max_retries=0, runtime_env=environment)(_run_apart)
     waiting, running = list(todo.items()), {}
     while waiting or running:
         while waiting and len(running) < parallel:
-            key, job = waiting.pop(0)
-            running[remote.remote(*job, 1 / parallel)] = key
+            keys, job = waiting.pop(0)
+            running[remote.remote(job, 1 / parallel)] = keys
         [ready], _ = ray.wait(list(running), num_returns=1)
-        key = running.pop(ready)
+        keys = running.pop(ready)
         try:
-            yield key, ray.get(ready)
+            yield keys, ray.get(ready)
         except ray.exceptions.RayError as error:  # its process died
-            yield key, _reason(error)
+            yield keys, [_reason(error)] * len(keys)
 
 
-def _run_apart(settings: TrainSettings, identity: str, share: float) -> str | None:
+def _run_apart(job: Job, share: float) -> list[str | None]:
     telemetry.configure_logging()
-    return _run(settings, identity, share)
+    return _run(job, share)
 
 
-def _run(settings: TrainSettings, identity: str, share: float = 1.0) -> str | None:
-    """Train and evaluate; why it failed, if it did."""
+def _run(job: Job, share: float = 1.0) -> list[str | None]:
+    """Train and evaluate; of each run why it failed, if it did."""
+    several = [settings for settings, _ in job]
     try:
-        # It stands for results that are about to be replaced.
-        remove(f"{settings.output_dir}/{FINISHED}")
-        starting_over(train_and_evaluate, settings, share)
+        for settings in several:
+            # It stands for results that are about to be replaced.
+            remove(f"{settings.output_dir}/{FINISHED}")
+        if len(several) == 1:
+            made = [starting_over(train_and_evaluate, several[0], share)]
+        else:
+            made = starting_over(train_and_evaluate_together, several, share)
     except Exception as error:  # whatever it is, the other runs shall go on
         log.debug("run failed", exc_info=True)
-        return _reason(error)
-    content = json_bytes({"identity": identity})
-    write_atomically(f"{settings.output_dir}/{FINISHED}", content)
-    return None
+        return [_reason(error)] * len(job)
+    for (settings, identity), results in zip(job, made):
+        if isinstance(results, Exception):
+            log.debug("run failed", exc_info=results)
+            continue
+        content = json_bytes({"identity": identity})
+        write_atomically(f"{settings.output_dir}/{FINISHED}", content)
+    return [_reason(each) if isinstance(each, Exception) else None for each in made]
 
 
 def _reason(error: Exception) -> str:

@@ -15,6 +15,7 @@ class CompareSettings(TrainSettings):
     seeds: list[int] = field(default_factory=lambda: [42, 43, 44])
     """Seeds; each makes one run of either kind, and --seed is left out."""
     parallel_runs: int | None = bounded(None, least=1)
-    """Runs at a time; default: as many as the cluster has GPUs for, or one for four cores."""
+    """Runs at a time; default: as many as the cluster has GPUs for, or one for four cores. Frozen
+    runs whose heads train together count as one."""
     bootstrap_samples: int = bounded(1000, least=100)
     """Resamples behind the 95-percent intervals."""

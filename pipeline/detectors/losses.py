@@ -105,10 +105,19 @@ def _labelled(id_energy: Tensor, ood_energy: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pair_dynamics(id_energy: Tensor, ood_energy: Tensor) -> dict[str, float]:
-    """How a batch's pairs stand: shares misranked and near the boundary, and the mean margin."""
-    delta = margins(id_energy.detach(), ood_energy.detach())
+    """How a batch's pairs stand: shares misranked and near the boundary, and the mean margin.
+
+    Counted by ranks in float64: n log n steps in place of all pairs.
+    """
+    ids, oods = id_energy.detach().double().sort().values, ood_energy.detach().double()
+
+    def count_below(bound: Tensor, or_equal: bool) -> int:
+        return int(torch.searchsorted(ids, bound, right=or_equal).sum())
+
+    pairs = len(ids) * len(oods)
+    near = count_below(oods + NEAR_BOUNDARY, False) - count_below(oods - NEAR_BOUNDARY, True)
     return {
-        "misranked_share": (delta < 0).float().mean().item(),
-        "near_boundary_share": (delta.abs() < NEAR_BOUNDARY).float().mean().item(),
-        "mean_margin": delta.mean().item(),
+        "misranked_share": 1 - count_below(oods, True) / pairs,
+        "near_boundary_share": near / pairs,
+        "mean_margin": (oods.mean() - ids.mean()).item(),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,12 +20,12 @@ from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.molecules.rejected import write_rejected
 from pipeline.molecules.roles import assign_roles
 from pipeline.runtime import telemetry
-from pipeline.runtime.errors import InputError
+from pipeline.runtime.errors import DamagedFile, InputError
 from pipeline.runtime.files import json_bytes, write_atomically
 from pipeline.runtime.text import records_csv
 from pipeline.training.checkpoint import Checkpoint, load_checkpoint
 from pipeline.training.checkpoint_encoder import check_same_encoder, settings_of
-from pipeline.training.run import require_roles, run_training
+from pipeline.training.run import require_roles, run_training, run_trainings
 from pipeline.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
@@ -163,6 +164,36 @@ def train_and_evaluate(settings: TrainSettings, share: float = 1.0) -> dict[str,
         As `run_evaluation`.
     """
     run_training(settings, share)
+    return _evaluate_own(settings)
+
+
+def train_and_evaluate_together(
+    settings: Sequence[TrainSettings], share: float = 1.0
+) -> list[dict[str, Any] | Exception]:
+    """As `train_and_evaluate` for each of some heads, which train together.
+
+    Returns
+    -------
+    list
+        Of each the results, or why it failed.
+    """
+    made = run_trainings(settings, share)
+    return [
+        stats if isinstance(stats, Exception) else _tried(each)
+        for each, stats in zip(settings, made)
+    ]
+
+
+def _tried(settings: TrainSettings) -> dict[str, Any] | Exception:
+    try:
+        return _evaluate_own(settings)
+    except DamagedFile:
+        raise  # whoever called starts over
+    except Exception as error:  # whatever it is, the other heads shall go on
+        return error
+
+
+def _evaluate_own(settings: TrainSettings) -> dict[str, Any]:
     return run_evaluation(
         EvaluateSettings(
             checkpoint=f"{settings.output_dir}/checkpoint",

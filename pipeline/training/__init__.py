@@ -4,5 +4,5 @@ In: a split file and settings. Out: the folder `checkpoint`, statistics and dyna
 
 Read first: `run` (what jobs.train calls), `trainer` (starts Ray Train, writes what came of it),
 `loop` (what each worker runs), `worker_setup` (what it starts from). `finetuning` has what only
-finetuning needs.
+finetuning needs, `together` trains many heads as one model.
 """

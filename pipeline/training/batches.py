@@ -69,12 +69,7 @@ class ResidentBatches:
     def epoch(self, epoch: int) -> Iterator[GlobalBatch]:
         """See `Batches.epoch`."""
         sizes = len(self.id_rows), len(self.ood_rows)
-        steps = math.ceil(max(sizes) / self.batch_size)
-        rng = np.random.default_rng([self.seed, epoch])
-        id_parts, ood_parts = (
-            self._parts(rng, size, steps, largest=size == max(sizes)) for size in sizes
-        )
-        for id_rows, ood_rows in zip(id_parts, ood_parts):
+        for id_rows, ood_rows in batch_indices(sizes, self.batch_size, self.seed, epoch):
             mine = slice(self.rank, None, self.world)
             domains = self.domains and (self.domains[0][id_rows], self.domains[1][ood_rows])
             yield GlobalBatch(
@@ -85,16 +80,36 @@ class ResidentBatches:
                 domains,
             )
 
-    def _parts(
-        self, rng: np.random.Generator, size: int, steps: int, largest: bool
-    ) -> list[np.ndarray]:
-        if largest:
-            order = rng.permutation(size)
-            return [order[s * self.batch_size : (s + 1) * self.batch_size] for s in range(steps)]
-        per_step = min(self.batch_size, size)
-        rounds = math.ceil(steps * per_step / size)
-        order = np.concatenate([rng.permutation(size) for _ in range(rounds)])
-        return [order[s * per_step : (s + 1) * per_step] for s in range(steps)]
+
+def batch_indices(
+    sizes: tuple[int, int], batch_size: int, seed: int, epoch: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """An epoch's global batches: the rows of ID and of OOD molecules of each.
+
+    The larger set comes once, the smaller one as often as needed.
+
+    Parameters
+    ----------
+    sizes : numbers of ID and of OOD rows.
+    """
+    steps = math.ceil(max(sizes) / batch_size)
+    rng = np.random.default_rng([seed, epoch])
+    id_parts, ood_parts = (
+        _parts(rng, size, batch_size, steps, largest=size == max(sizes)) for size in sizes
+    )
+    return list(zip(id_parts, ood_parts))
+
+
+def _parts(
+    rng: np.random.Generator, size: int, batch_size: int, steps: int, largest: bool
+) -> list[np.ndarray]:
+    if largest:
+        order = rng.permutation(size)
+        return [order[s * batch_size : (s + 1) * batch_size] for s in range(steps)]
+    per_step = min(batch_size, size)
+    rounds = math.ceil(steps * per_step / size)
+    order = np.concatenate([rng.permutation(size) for _ in range(rounds)])
+    return [order[s * per_step : (s + 1) * per_step] for s in range(steps)]
 
 
 class StreamedBatches:

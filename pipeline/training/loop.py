@@ -22,6 +22,7 @@ from pipeline.detectors.domain_weights import DomainWeights, robust_loss
 from pipeline.detectors.losses import pair_dynamics, training_loss
 from pipeline.runtime import dashboard_metrics as metrics
 from pipeline.runtime import telemetry
+from pipeline.runtime.errors import InputError
 from pipeline.runtime.optimizers import AdamW
 from pipeline.runtime.ray_train import (
     add_gradients,
@@ -109,9 +110,7 @@ class TrainingState:
 
     def run_epoch(self, batches: Batches, validation: Sequence[Rows]) -> None:
         """One pass over the training set, then validation."""
-        # Dropout's stream depends on seed, epoch and rank alone, so a resumed run repeats it.
-        torch.manual_seed(int(np.random.default_rng([self.settings.seed, self.epoch, rank()])
-                              .integers(2**63)))  # fmt: skip
+        torch.manual_seed(dropout_seed(self.settings, self.epoch, rank()))
         means, train_seconds = self._phase("train", lambda: self._train(batches))
         auroc, eval_seconds = self._phase("eval", lambda: self._validate(validation))
         self.train_seconds += train_seconds
@@ -187,11 +186,7 @@ class TrainingState:
             torch.cat([self.model(rows[i : i + size]) for i in range(0, len(rows), size)])
             for rows in validation
         )
-        energies = torch.cat([id_energy, ood_energy]).cpu().numpy()
-        labels = np.repeat([0, 1], [len(id_energy), len(ood_energy)])
-        from sklearn.metrics import roc_auc_score  # slow to import, and no driver needs it
-
-        return same_everywhere(float(roc_auc_score(labels, energies)), self.device)
+        return same_everywhere(validation_auroc(id_energy, ood_energy), self.device)
 
     def report(self) -> None:
         """Hand Ray Train a checkpoint of everything that a resumed run needs."""
@@ -227,6 +222,31 @@ _PROGRESS = (
     "epoch", "stale", "train_seconds", "eval_seconds", "best_epoch", "best_auroc", "history",
     "peaks",
 )  # fmt: skip
+
+
+def dropout_seed(settings: TrainSettings, epoch: int, rank: int = 0) -> int:
+    """The seed of dropout's stream: by these alone, so that a resumed run repeats it."""
+    return int(np.random.default_rng([settings.seed, epoch, rank]).integers(2**63))
+
+
+def validation_auroc(id_energy: Tensor, ood_energy: Tensor) -> float:
+    """AUROC of energies (n_id,) and (n_ood,), by ranks; a tie counts half.
+
+    Raises
+    ------
+    InputError
+        If an energy is not a number.
+    """
+    id_values, ood_values = (energy.detach().cpu().numpy() for energy in (id_energy, ood_energy))
+    if not (np.isfinite(id_values).all() and np.isfinite(ood_values).all()):
+        raise InputError(
+            "training diverged: validation energies are not numbers any more; lower --lr"
+        )
+    ranked = np.sort(id_values)
+    below, up_to = (
+        np.searchsorted(ranked, ood_values, side).sum(dtype=np.int64) for side in ("left", "right")
+    )
+    return float(below + up_to) / (2 * len(id_values) * len(ood_values))
 
 
 def _grouped(batches: Iterable[GlobalBatch], size: int) -> Iterator[list[GlobalBatch]]:

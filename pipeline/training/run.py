@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -39,9 +40,32 @@ from pipeline.training.fitting import best_of, detectors_of, fit_detector
 from pipeline.training.outputs import CHECKPOINT_FOLDER, write_checkpoint, write_training
 from pipeline.training.references import References
 from pipeline.training.settings import TrainSettings
+from pipeline.training.together.trainer import OF_A_HEAD, can_train_together, train_heads
 from pipeline.training.trained import Trained
 from pipeline.training.trainer import TRAINING_ROLES, train_head
 from pipeline.training.training_set import check_training_set, open_training_set
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What trainings of one set of features share.
+
+    Attributes
+    ----------
+    settings : with sizes and precision decided.
+    """
+
+    settings: TrainSettings
+    device: str
+    source: Molecules
+    encoded: EncodedViews
+    space: FeatureSpace
+    finetuning: FinetuneRun | None
+
+    @property
+    def file(self) -> str:
+        """The data file, or the training set."""
+        return self.settings.id_file or self.settings.data_file
 
 
 def run_training(settings: TrainSettings, share: float = 1.0) -> dict[str, Any]:
@@ -56,17 +80,9 @@ def run_training(settings: TrainSettings, share: float = 1.0) -> dict[str, Any]:
     dict
         The content of training_stats.json.
     """
-    settings = settings.sized()
-    notes = check_training(settings)
-    finetuning = prepare_finetuning(settings) if settings.finetune_encoder else None
-    plans, source, sample = _open(settings, notes, finetuning)
-    settings, device = decided(settings, plans)
-    encoded = encode_views(sample, source, plans)
-    write_rejected(encoded.rejected, settings.output_dir)
-    file = settings.id_file or settings.data_file
-    require_roles(encoded, TRAINING_ROLES, file)
-    write_summary(source, encoded, settings.dataset or file, settings.output_dir)
-    space = fit_space(encoded, settings)
+    shared = _prepare(settings)
+    settings, encoded, space = shared.settings, shared.encoded, shared.space
+    _write_molecules(shared, settings)
     folds, names = _folds(encoded.molecules), detectors_of(settings)
     folder = f"{settings.output_dir}/{CHECKPOINT_FOLDER}"
 
@@ -74,7 +90,7 @@ def run_training(settings: TrainSettings, share: float = 1.0) -> dict[str, Any]:
         if name not in ENERGY_HEADS:
             return fit_detector(name, molecules, encoded, space, settings)
         head = replace(settings, loss=name)
-        return train_head(molecules, encoded, space, head, device, finetuning, share)
+        return train_head(molecules, encoded, space, head, shared.device, shared.finetuning, share)
 
     trained = best_of(names, partial(train, molecules=folds[0]))
     remove(folder)  # nothing of an earlier training may stay in it, such as its error model
@@ -84,7 +100,73 @@ def run_training(settings: TrainSettings, share: float = 1.0) -> dict[str, Any]:
             write_checkpoint(f"{folder}/{CROSS}", crossed, molecules, encoded, space, settings)
             trained = trained.beside([crossed])
     write_checkpoint(folder, trained, folds[0], encoded, space, settings, crossed=len(folds) > 1)
-    return write_training(trained, encoded.molecules, encoded, settings, device)
+    return write_training(trained, encoded.molecules, encoded, settings, shared.device)
+
+
+def can_share_a_training(settings: Sequence[TrainSettings], device: str) -> bool:
+    """Whether `run_trainings` can take them: energy heads of one split that train together."""
+    heads = all(set(detectors_of(each)) <= set(ENERGY_HEADS) for each in settings)
+    return heads and settings[0].id_file is None and can_train_together(settings, device)
+
+
+def run_trainings(
+    settings: Sequence[TrainSettings], share: float = 1.0
+) -> list[dict[str, Any] | Exception]:
+    """As `run_training` for each, of heads that differ in `OF_A_HEAD` alone and train together.
+
+    The file is read, molecules are encoded and the feature space is fitted once.
+
+    Returns
+    -------
+    list
+        For each the content of its training_stats.json, or why it failed.
+
+    Raises
+    ------
+    InputError
+        If what they share is wrong.
+    """
+    shared = _prepare(settings[0])
+    several = [
+        replace(shared.settings, **{name: getattr(each, name) for name in OF_A_HEAD})
+        for each in settings
+    ]
+    heads = [replace(each, loss=detectors_of(each)[0]) for each in several]
+    molecules, encoded, space = shared.encoded.molecules, shared.encoded, shared.space
+    made = train_heads(molecules, encoded, space, heads, shared.device, share)
+
+    def written(settings: TrainSettings, trained: Trained) -> dict[str, Any]:
+        _write_molecules(shared, settings)
+        folder = f"{settings.output_dir}/{CHECKPOINT_FOLDER}"
+        remove(folder)
+        write_checkpoint(folder, trained, molecules, encoded, space, settings)
+        return write_training(trained, molecules, encoded, settings, shared.device)
+
+    return [
+        trained if isinstance(trained, Exception) else written(each, trained)
+        for each, trained in zip(several, made)
+    ]
+
+
+def _prepare(settings: TrainSettings) -> Prepared:
+    """Check the settings, read and encode the molecules, fit the feature space."""
+    settings = settings.sized()
+    notes = check_training(settings)
+    finetuning = prepare_finetuning(settings) if settings.finetune_encoder else None
+    plans, source, sample = _open(settings, notes, finetuning)
+    settings, device = decided(settings, plans)
+    encoded = encode_views(sample, source, plans)
+    write_rejected(encoded.rejected, settings.output_dir)
+    require_roles(encoded, TRAINING_ROLES, settings.id_file or settings.data_file)
+    space = fit_space(encoded, settings)
+    return Prepared(settings, device, source, encoded, space, finetuning)
+
+
+def _write_molecules(shared: Prepared, settings: TrainSettings) -> None:
+    """Write which molecules there were, and which were rejected."""
+    write_rejected(shared.encoded.rejected, settings.output_dir)
+    dataset = settings.dataset or shared.file
+    write_summary(shared.source, shared.encoded, dataset, settings.output_dir)
 
 
 def check_training(settings: TrainSettings) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -82,24 +84,35 @@ def train_head(
     finetuning : what is trained of the encoder; None to train the head alone.
     share : part of the cluster's cores that the training may take.
     """
-    keys = {
-        role: molecules.filter(pc.equal(molecules["role"], role))["key"].to_pylist()
-        for role in TRAINING_ROLES
-    }
     storage = f"{absolute(settings.output_dir)}/.ray_train"
+    keys = _keys_of(molecules)
     name = training_name(settings, KeyedTable("", "", encoded.result.identity).key, keys)
-    views = f"{storage}/{name}-views"
-    features = features_to_train_on(molecules, encoded, space, views, settings.data_seed)
-    job = _job(settings, replace(encoded.result, features=features), keys, finetuning, share)
-    job = replace(job, standard=space.plain)
-    if settings.group_weights == "dro":
-        job = replace(job, domains=_domain_numbers(molecules))
-    trainer = _trainer(job, device == "cuda", storage, name, share)
-    result = fit(trainer, OUT_OF_MEMORY_ADVICE)
-    outcome = result.return_value
-    best = read_state(result.checkpoint)["best"]
-    head, finetuned = _trained(best, settings, finetuning)
-    remove(views)
+    with written_features(molecules, encoded, space, settings, storage, name) as features:
+        job = head_job(molecules, features, space, settings, share)
+        if finetuning is not None:
+            job = _finetuned_job(job, encoded.result, finetuning)
+        trainer = _trainer(job, device == "cuda", storage, name, share)
+        result = fit(trainer, OUT_OF_MEMORY_ADVICE)
+    head, finetuned = _trained(read_state(result.checkpoint)["best"], settings, finetuning)
+    ran_in = "driver" if trainer.running_in_local_mode else "workers"
+    made = made_of(result.return_value, head, settings, ran_in)
+    return replace(
+        made,
+        stats={**made.stats, **_finetuning_stats(finetuning, job)},
+        finetuned=finetuned,
+        leftovers=(f"{storage}/{name}",),  # a new start shall train again
+    )
+
+
+def made_of(
+    outcome: dict[str, Any], head: dict[str, Tensor], settings: TrainSettings, ran_in: str
+) -> Trained:
+    """A trained head, of what `training_loop` returned, and its tensors at the best epoch.
+
+    Parameters
+    ----------
+    ran_in : "driver" or "workers".
+    """
     if outcome["resumed_after_epoch"]:
         log.info("resumed after epoch %s", outcome["resumed_after_epoch"])
     times = [epoch["epoch_time_seconds"] for epoch in outcome["history"]]
@@ -122,15 +135,34 @@ def train_head(
         stats={
             "epochs": len(times),
             "num_workers": settings.num_workers,
-            "ran_in": "driver" if trainer.running_in_local_mode else "workers",
+            "ran_in": ran_in,
             "features_resident": outcome["resident"],
             "avg_epoch_time_seconds": sum(times) / len(times),
             **{name: outcome[name] for name in names},
-            **_finetuning_stats(finetuning, job),
         },
-        finetuned=finetuned,
-        leftovers=(f"{storage}/{name}",),  # a new start shall train again
     )
+
+
+def _keys_of(molecules: pa.Table) -> dict[str, list[str]]:
+    return {
+        role: molecules.filter(pc.equal(molecules["role"], role))["key"].to_pylist()
+        for role in TRAINING_ROLES
+    }
+
+
+@contextmanager
+def written_features(
+    molecules: pa.Table,
+    encoded: EncodedViews,
+    space: FeatureSpace,
+    settings: TrainSettings,
+    storage: str,
+    name: str,
+) -> Iterator[KeyedTable]:
+    """`features_to_train_on`, written for a run of some name; gone once it has ended well."""
+    views = f"{storage}/{name}-views"
+    yield features_to_train_on(molecules, encoded, space, views, settings.data_seed)
+    remove(views)
 
 
 def features_to_train_on(
@@ -177,17 +209,22 @@ def _domain_numbers(molecules: pa.Table) -> dict[str, np.ndarray]:
     return numbers
 
 
-def _job(
+def head_job(
+    molecules: pa.Table,
+    features: KeyedTable,
+    space: FeatureSpace,
     settings: TrainSettings,
-    encoded: EncodeResult,
-    keys: dict[str, list[str]],
-    finetuning: FinetuneRun | None,
     share: float,
 ) -> TrainingJob:
+    """What a worker needs to train a head on features."""
     threads = threads_of(settings.num_workers, share)
-    job = TrainingJob(settings, encoded.features, keys, threads)
-    if finetuning is None:
-        return job
+    job = TrainingJob(settings, features, _keys_of(molecules), threads, standard=space.plain)
+    if settings.group_weights == "dro":
+        job = replace(job, domains=_domain_numbers(molecules))
+    return job
+
+
+def _finetuned_job(job: TrainingJob, encoded: EncodeResult, finetuning: FinetuneRun) -> TrainingJob:
     if finetuning.weights.path is not None:  # workers need not look for it
         found = replace(job.settings, weights=str(finetuning.weights.path))
         job = replace(job, settings=found)

@@ -73,6 +73,10 @@ class TrainingJob:
     standard: Standard | None = None
     domains: dict[str, np.ndarray] | None = None
 
+    def feature_width(self) -> int:
+        """Columns of the features' table."""
+        return self.features.read_features(self.keys["id_train"][:1]).shape[1]
+
     @property
     def streamed(self) -> KeyedTable | None:
         """The table that training rows come from, if they come from one."""
@@ -119,11 +123,16 @@ def _head_alone(
     def to_rows(table: pa.Table) -> torch.Tensor:
         return torch.from_numpy(feature_matrix(table)).to(device)
 
-    count = len(job.keys["id_train"]) + len(job.keys["ood_train"])
-    fits = 4 * width * count <= _resident_limit(settings, device)
-    batches = _batches(job, device, agree(float(fits)) == 1.0, read, to_rows)
+    fits = agree(float(fits_in_memory(job, width, device))) == 1.0
+    batches = _batches(job, device, fits, read, to_rows)
     groups = [{"params": list(model.parameters()), "lr": settings.lr}]
     return WorkerSetup(model, groups, batches, [read("id_val"), read("ood_val")], width)
+
+
+def fits_in_memory(job: TrainingJob, width: int, device: torch.device) -> bool:
+    """Whether the training molecules' features may stay in a device's memory."""
+    count = len(job.keys["id_train"]) + len(job.keys["ood_train"])
+    return 4 * width * count <= _resident_limit(job.settings, device)
 
 
 def _with_encoder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from pipeline.encoders import load_encoder
 from pipeline.evaluation import run as evaluation
 from pipeline.evaluation.metrics import ood_metrics
 from pipeline.runtime.errors import InputError
+from pipeline.training.checkpoint import load_checkpoint
+from pipeline.training.settings import TrainSettings
 from tests.commands import assert_one_line
 
 NAMES = ("train", "iid_val", "iid_test", "ood_val", "ood_test")
@@ -48,26 +51,39 @@ def home(ray_session, tmp_path_factory, small_weights, hiv_smiles, moses_smiles)
     return folder
 
 
-@pytest.fixture(scope="module")
-def made(home, in_process, encoder_in_process) -> tuple[dict, list[tuple[str, int]]]:
-    """A comparison in which one run fails; its summary, and the runs that were tried."""
-    tried, train = [], evaluation.run_training
+def named(run: TrainSettings) -> tuple[str, int]:
+    return Path(run.output_dir).parent.name, run.seed
 
-    def sometimes(run, share):
-        arm, seed = Path(run.output_dir).parent.name, run.seed
-        tried.append((arm, seed))
-        if (arm, seed) == ("frozen", 2):
-            raise RuntimeError("the disk\nis on fire")
+
+def train_by(monkeypatch: pytest.MonkeyPatch, train: Callable[[TrainSettings], Any]) -> None:
+    """Have every run trained by a function, those that train together too."""
+    monkeypatch.setattr(evaluation, "run_training", lambda run, share: train(run))
+    monkeypatch.setattr(evaluation, "run_trainings", lambda runs, share: [train(r) for r in runs])
+
+
+@pytest.fixture(scope="module")
+def made(home, in_process, encoder_in_process) -> tuple[dict, list[list[tuple[str, int]]]]:
+    """A comparison in which one run fails; its summary, and the runs that were tried at once."""
+    tried, train, train_all = [], evaluation.run_training, evaluation.run_trainings
+
+    def one(run, share):
+        tried.append([named(run)])
         return train(run, share)
 
+    def several(runs, share):
+        tried.append([named(run) for run in runs])
+        first, _ = train_all(runs, share)
+        return [first, RuntimeError("the disk\nis on fire")]
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "run_training", sometimes)
+        patch.setattr(evaluation, "run_training", one)
+        patch.setattr(evaluation, "run_trainings", several)
         return compare.run_comparison(settings(home)), tried
 
 
 def test_a_failed_run_is_reported_and_the_others_count(home, made):
     summary, tried = made
-    assert tried == [("frozen", 1), ("finetuned", 1), ("frozen", 2), ("finetuned", 2)]
+    assert tried == [[("frozen", 1), ("frozen", 2)], [("finetuned", 1)], [("finetuned", 2)]]
     assert summary["failed"] == [{"arm": "frozen", "seed": 2, "reason": "RuntimeError: is on fire"}]
     assert summary["improvement"]["auroc"]["seeds"] == [1]
     assert summary["arms"]["finetuned"]["metrics"]["auroc"]["values"].keys() == {"1", "2"}
@@ -86,6 +102,31 @@ def test_the_summary_holds_what_the_runs_predicted(home, made):
             assert kept == pytest.approx(value, abs=1e-9)
     assert summary["test_molecules"] == {"id": 16, "ood": 16}
     assert summary["arms"]["finetuned"]["costs"]["train_time_seconds"]["mean"] > 0
+
+
+def files_in(folder: Path) -> set[str]:
+    names = (str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return {name for name in names if not name.startswith(".ray_train")}
+
+
+def test_a_frozen_run_is_what_it_is_alone(home, made, tmp_path, in_process):
+    """Made and trained with the other seeds' or by itself: the same predictions and epochs."""
+    together = read_run(str(home / "out"), "frozen", 1)
+    checkpoint = load_checkpoint(str(home / "out/frozen/seed_1/checkpoint"))
+    alone = TrainSettings(**{**checkpoint.settings, "output_dir": str(tmp_path / "frozen/seed_1")})
+    evaluation.train_and_evaluate(alone)
+    single = read_run(str(tmp_path), "frozen", 1)
+    assert together.stats["heads_together"] == 2 and "heads_together" not in single.stats
+    assert together.ids == single.ids
+    np.testing.assert_allclose(together.energies, single.energies, atol=1e-6)
+    assert together.results["auroc"] == pytest.approx(single.results["auroc"], abs=1e-9)
+    for mine, theirs in zip(together.dynamics, single.dynamics, strict=True):
+        times = {"epoch_time_seconds": 0}
+        assert mine | times == pytest.approx(theirs | times, abs=1e-5)
+    assert files_in(home / "out/frozen/seed_1") - files_in(tmp_path / "frozen/seed_1") == {
+        "finished.json"
+    }
+    assert files_in(tmp_path / "frozen/seed_1") <= files_in(home / "out/frozen/seed_1")
 
 
 def test_features_are_encoded_once_for_all_runs(home, made):
@@ -134,11 +175,11 @@ def test_a_run_that_is_made_anew_is_unfinished_until_its_end(home, made, monkeyp
     kept = {path: path.read_bytes() for path in (home / "out").glob("*/*/finished.json")}
     assert len(kept) == 4
 
-    def fail(run, share):
+    def fail(run):
         assert not Path(run.output_dir, "finished.json").exists()
         raise InputError("no luck")
 
-    monkeypatch.setattr(evaluation, "run_training", fail)
+    train_by(monkeypatch, fail)
     with pytest.raises(InputError, match="no run finished"):
         compare.run_comparison(settings(home, lr=1e-2))
     for marker, content in kept.items():
@@ -149,11 +190,11 @@ def test_a_run_that_is_made_anew_is_unfinished_until_its_end(home, made, monkeyp
 def test_frozen_runs_do_not_depend_on_the_finetuning(home, made, monkeypatch):
     tried = []
 
-    def fail(run, share):
+    def fail(run):
         tried.append(Path(run.output_dir).parent.name)
         raise InputError("no luck")
 
-    monkeypatch.setattr(evaluation, "run_training", fail)
+    train_by(monkeypatch, fail)
     monkeypatch.setattr(compare, "_drift", lambda *_: {})
     summary = compare.run_comparison(settings(home, seeds=[1], encoder_lr=1e-3))
     assert tried == ["finetuned"]
@@ -163,28 +204,28 @@ def test_frozen_runs_do_not_depend_on_the_finetuning(home, made, monkeypatch):
 def test_what_is_forced_is_made_once(home, made, monkeypatch):
     seen = []
 
-    def fail(run, share):
+    def fail(run):
         seen.append((run.force_recompute_cache, run.retry_rejected))
         raise InputError("no luck")
 
-    monkeypatch.setattr(evaluation, "run_training", fail)
+    train_by(monkeypatch, fail)
     with pytest.raises(InputError, match="no run finished"):
         forced = settings(home, force_recompute_cache=True, output_dir=str(home / "forced"))
         compare.run_comparison(forced)
-    assert seen == [(False, False)] * 4
+    assert seen == [(False, False)] * 3  # the frozen runs fail with their first
 
 
 def test_a_changed_setting_makes_runs_anew(home, made, monkeypatch):
     tried = []
 
-    def fail(run, share):
+    def fail(run):
         tried.append(run.seed)
         raise InputError("no luck")
 
-    monkeypatch.setattr(evaluation, "run_training", fail)
+    train_by(monkeypatch, fail)
     with pytest.raises(InputError, match="no run finished; the first failed so: no luck"):
         compare.run_comparison(settings(home, lr=1e-3))
-    assert len(tried) == 4
+    assert tried == [1, 1, 2]  # the frozen runs fail with their first
 
 
 # --- the command -----------------------------------------------------------------------------
