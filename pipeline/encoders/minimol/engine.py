@@ -28,7 +28,7 @@ from pipeline.encoders.minimol.featurizer import (
     bond_features,
 )
 from pipeline.encoders.minimol.weights import Weights
-from pipeline.encoders.unimol.precision import Product, cpu_product
+from pipeline.encoders.unimol.products import Product, cpu_product
 
 LAYERS, WIDTH, DIM = 16, 336, 512
 EMBEDDED, EDGE = 128, 168  # width of an atom and of a bond before the first layer

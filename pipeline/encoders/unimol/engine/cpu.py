@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pipeline.encoders.unimol.precision import Product, cpu_product
+from pipeline.encoders.unimol.products import Product, cpu_product
 
 
 class CpuKernels:

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from pipeline.encoders.unimol.precision import Product
+from pipeline.encoders.unimol.products import Product
 
 
 class Kernels(Protocol):
