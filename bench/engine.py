@@ -17,9 +17,9 @@ from bench.report import cpu_name, markdown, moses, seconds_of
 from pipeline.encoders import load_encoder
 from pipeline.encoders.unimol.engine.cpu import CpuKernels
 from pipeline.encoders.unimol.engine.forward import Engine, _Layer
-from pipeline.encoders.unimol.engine.kernels import Product
 from pipeline.encoders.unimol.model import UniMol
 from pipeline.encoders.unimol.precision import PRECISIONS, default_precision
+from pipeline.encoders.unimol.products import Product
 from pipeline.encoders.unimol.published_format import load_model
 
 MOLECULES, REPEATS = 256, 3

@@ -39,7 +39,7 @@ def targets_of(table: Path) -> list[Target]:
 def features_of(targets: list[Target], table: Path, store: str) -> dict[str, np.ndarray]:
     """MiniMol features of all molecules by SMILES; those that the store lacks are made."""
     settings = EncodeSettings(
-        data_file=str(table), foundation_model="minimol", cache_root=store,
+        data_file=str(table), foundation_model="minimol", precision="fp32", cache_root=store,
         output_dir=f"{store}/bench_trust",
     )  # fmt: skip
     smiles = sorted({each for target in targets for each in target.smiles})

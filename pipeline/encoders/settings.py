@@ -23,8 +23,8 @@ class EncoderSettings(ConformerSettings):
     token_order: Literal["auto", "official", "unimol_tools"] = "auto"
     """Order of the special tokens in the checkpoint's embedding; auto finds the padding row."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Precision of the encoder's matrix products; auto: bf16 on GPUs and on CPUs with bf16
-    units, else fp32."""
+    """Precision of the matrix products of unimol and minimol; auto: bf16 on GPUs and on CPUs with
+    bf16 units, else fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the encoder and the trainer; auto takes GPUs if the cluster has any."""
     finetuned: str | None = None

@@ -27,6 +27,7 @@ def settings_for(folder, seed):
     return TrainSettings(
         data_file=str(SAMPLE),
         foundation_model="minimol",
+        precision="fp32",
         sampling="all",
         debug_dataset_size=250,
         epochs=60,

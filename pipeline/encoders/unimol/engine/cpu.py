@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.encoders.unimol.engine.kernels import Product
-from pipeline.encoders.unimol.precision import multiplies_natively
+from pipeline.encoders.unimol.products import Product, cpu_product
 
 
 class CpuKernels:
@@ -23,13 +19,7 @@ class CpuKernels:
 
     def product(self, weight: Tensor, bias: Tensor, gelu: bool = False) -> Product:
         """As `Kernels.product`; GELU on the way out of the product."""
-        weight, bias = weight.to(self.dtype), bias.to(self.dtype)
-        if not (torch.backends.mkldnn.is_available() and multiplies_natively(self.dtype)):
-            plain = partial(F.linear, weight=weight, bias=bias)
-            return (lambda x: F.gelu(plain(x))) if gelu else plain
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
-        post = ("gelu", [], "none") if gelu else ("none", [], "")
-        return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, *post)
+        return cpu_product(weight, bias, self.dtype, gelu)
 
     def norm(self, x_BND: Tensor, update_BND: Tensor | None, norm: nn.LayerNorm) -> Tensor:
         """As `Kernels.norm`."""

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
-from pipeline.encoders.unimol.engine.kernels import Product
+from pipeline.encoders.unimol.products import Product
 
 DOT_MIN = 16  # fewest rows and columns of a Triton product
 TILE = 4096  # logits that a program of four warps holds at most, but above 256 tokens

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-Product = Callable[[Tensor], Tensor]
+from pipeline.encoders.unimol.products import Product
 
 
 class Kernels(Protocol):
