@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import fsspec
 import ray
@@ -96,25 +97,37 @@ def _run_apart(job: Job, share: float) -> list[str | None]:
 
 def _run(job: Job, share: float = 1.0) -> list[str | None]:
     """Train and evaluate; of each run why it failed, if it did."""
-    several = [settings for settings, _ in job]
     try:
-        for settings in several:
+        for settings, _ in job:
             # It stands for results that are about to be replaced.
             remove(f"{settings.output_dir}/{FINISHED}")
-        if len(several) == 1:
-            made = [starting_over(train_and_evaluate, several[0], share)]
-        else:
-            made = starting_over(train_and_evaluate_together, several, share)
+        made = starting_over(_make, job, share)
     except Exception as error:  # whatever it is, the other runs shall go on
         log.debug("run failed", exc_info=True)
         return [_reason(error)] * len(job)
-    for (settings, identity), results in zip(job, made):
+    for results in made:
         if isinstance(results, Exception):
             log.debug("run failed", exc_info=results)
-            continue
-        content = json_bytes({"identity": identity})
-        write_atomically(f"{settings.output_dir}/{FINISHED}", content)
     return [_reason(each) if isinstance(each, Exception) else None for each in made]
+
+
+def _make(job: Job, share: float) -> list[dict[str, Any] | Exception | None]:
+    """Results of each run, or why it failed; None of one that was finished before a new start."""
+    identities = {settings.output_dir: identity for settings, identity in job}
+    left = [settings for settings, identity in job if not _is_finished(settings, identity)]
+
+    def finished(settings: TrainSettings) -> None:
+        content = json_bytes({"identity": identities[settings.output_dir]})
+        write_atomically(f"{settings.output_dir}/{FINISHED}", content)
+
+    if len(left) > 1:
+        made = train_and_evaluate_together(left, share, finished)
+    else:
+        made = [train_and_evaluate(settings, share) for settings in left]
+        for settings in left:
+            finished(settings)
+    found = {settings.output_dir: results for settings, results in zip(left, made)}
+    return [found.get(settings.output_dir) for settings, _ in job]
 
 
 def _reason(error: Exception) -> str:

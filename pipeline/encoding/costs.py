@@ -50,7 +50,8 @@ class Costs:
             made = encoded.filter(encoded["conformer_node"].is_valid())
         if made.num_rows == 0:
             return None
-        some = made["key"].slice(0, LEAST).to_pylist()
+        # from the whole run, whose first molecules are its largest
+        some = made["key"].to_pylist()[:: max(1, made.num_rows // LEAST)]
         kept = [table for table in (tables.features, tables.conformers) if table is not None]
         return cls(
             molecules=made.num_rows,

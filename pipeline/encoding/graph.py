@@ -28,10 +28,13 @@ from pipeline.encoding.tables import Tables
 from pipeline.runtime.cluster import cluster_cores
 
 TRUNK_BATCH = 512  # molecules whose activations one shard holds at most
-# A task's expected core seconds at least, molecules at most, and the seconds from which a molecule
-# is a task of its own. Ray Data looks for ended tasks every 0.1 s: on two simulated nodes
-# ray.timeline shows a core idle for 0.1 to 0.2 s between tasks.
-TASK_SECONDS, TASK_ROWS, HARD_SECONDS = 1.5, 384, 5.0
+# A task's expected core seconds, least and most, and molecules at most. Ray Data looks for ended
+# tasks every 0.1 s: on two simulated nodes ray.timeline shows a core idle for 0.1 to 0.2 s between
+# tasks. What a task has made it keeps at its end.
+TASK_SECONDS, TASK_ROWS = (1.5, 30.0), 384
+# Molecules that are expected to take so long are tasks of their own. Only this share of the largest
+# comes first, the others stay mixed: who streams the store's shards needs batches of all sizes.
+HARD_SECONDS, LARGEST = 5.0, 0.05
 ON_A_CORE = {"batch_format": "pyarrow", "batch_size": None, "num_cpus": 1}
 
 
@@ -100,13 +103,15 @@ def with_conformers(
 
 
 def longest_first(molecules: pa.Table, tables: Tables) -> list[pa.Table]:
-    """Tasks of falling work, in the order in which they are to start.
+    """Tasks in the order in which they are to start.
 
-    Molecules that take long come first, and tasks get smaller and smaller: few at first, and at the
-    end no core waits long for another.
+    Molecules that take longest come first, the others in the order given; tasks get smaller and
+    smaller: few at first, and at the end no core waits long for another.
     """
     seconds = expected_seconds(molecules, tables)
-    order = np.argsort(-seconds, kind="stable")
+    first = np.argsort(-seconds, kind="stable")[: math.ceil(LARGEST * len(seconds))]
+    first = first[seconds[first] >= TASK_SECONDS[0]]
+    order = np.concatenate([first, np.setdiff1d(np.arange(len(seconds)), first)])
     table, seconds = molecules.take(order), seconds[order]
     done = np.concatenate([[0.0], np.cumsum(seconds)])
     tasks, start, share = [table.slice(0, 0)], 0, 2 * cluster_cores()
@@ -114,7 +119,7 @@ def longest_first(molecules: pa.Table, tables: Tables) -> list[pa.Table]:
         if seconds[start] >= HARD_SECONDS:
             end = start + 1
         else:
-            work = max((done[-1] - done[start]) / share, TASK_SECONDS)
+            work = float(np.clip((done[-1] - done[start]) / share, *TASK_SECONDS))
             end = int(np.searchsorted(done, done[start] + work, side="right")) - 1
             end = min(max(end, start + 1), start + TASK_ROWS)
         tasks.append(table.slice(start, end - start))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,8 +20,8 @@ from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.molecules.rejected import write_rejected
 from pipeline.molecules.roles import assign_roles
 from pipeline.runtime import telemetry
-from pipeline.runtime.errors import DamagedFile, InputError
-from pipeline.runtime.files import json_bytes, write_atomically
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import json_bytes, result_or_error, write_atomically
 from pipeline.runtime.text import records_csv
 from pipeline.training.checkpoint import Checkpoint, load_checkpoint
 from pipeline.training.checkpoint_encoder import check_same_encoder, settings_of
@@ -168,29 +168,29 @@ def train_and_evaluate(settings: TrainSettings, share: float = 1.0) -> dict[str,
 
 
 def train_and_evaluate_together(
-    settings: Sequence[TrainSettings], share: float = 1.0
+    settings: Sequence[TrainSettings], share: float, finished: Callable[[TrainSettings], None]
 ) -> list[dict[str, Any] | Exception]:
     """As `train_and_evaluate` for each of some heads, which train together.
+
+    Parameters
+    ----------
+    finished : called for each as soon as it is evaluated.
 
     Returns
     -------
     list
         Of each the results, or why it failed.
     """
-    made = run_trainings(settings, share)
+
+    def evaluated(settings: TrainSettings) -> dict[str, Any]:
+        results = _evaluate_own(settings)
+        finished(settings)
+        return results
+
     return [
-        stats if isinstance(stats, Exception) else _tried(each)
-        for each, stats in zip(settings, made)
+        stats if isinstance(stats, Exception) else result_or_error(evaluated, each)
+        for each, stats in zip(settings, run_trainings(settings, share))
     ]
-
-
-def _tried(settings: TrainSettings) -> dict[str, Any] | Exception:
-    try:
-        return _evaluate_own(settings)
-    except DamagedFile:
-        raise  # whoever called starts over
-    except Exception as error:  # whatever it is, the other heads shall go on
-        return error
 
 
 def _evaluate_own(settings: TrainSettings) -> dict[str, Any]:

@@ -214,6 +214,22 @@ def starting_over(work: Callable[..., T], *arguments: Any) -> T:
             log.warning("%s; starting over to make what it held anew", damage)
 
 
+def result_or_error(work: Callable[..., T], *arguments: Any) -> T | Exception:
+    """What work returns, or what it raises if others shall go on, whatever that is.
+
+    Raises
+    ------
+    DamagedFile
+        Whoever called starts over.
+    """
+    try:
+        return work(*arguments)
+    except DamagedFile:
+        raise
+    except Exception as error:
+        return error
+
+
 def read_record(uri: str, kind: type[T], writer: str, advice: str) -> T | None:
     """A record that was kept as JSON; None if there is none, or it is something else.
 

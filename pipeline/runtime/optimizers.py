@@ -15,22 +15,26 @@ from torch.optim import Optimizer
 
 
 def without_compiler(kind: type[Optimizer]) -> type[Optimizer]:
-    """An optimiser's class, such as torch.optim.AdamW, that never imports torch's compiler.
+    """A class that does what an optimiser's does, without ever importing torch's compiler.
 
-    It cannot be differentiated through.
+    It cannot be differentiated through, nor compiled. Only fused steps still import the compiler.
+
+    Parameters
+    ----------
+    kind : such as torch.optim.AdamW, which stays as it is.
     """
     plain_step = inspect.unwrap(kind.step)  # around it: gradients off, and the compiler's marks
 
-    class Lean(kind):
-        @torch.no_grad()
-        def step(self, closure: Any = None) -> Any:
-            return plain_step(self, closure)
+    @torch.no_grad()
+    def step(self: Optimizer, closure: Any = None) -> Any:
+        return plain_step(self, closure)
 
-    for method in vars(Optimizer).values():
-        plain = getattr(method, "__wrapped__", None)
-        if plain is not None:
-            plain.__dynamo_disable = plain  # torch._compile looks here before it imports
-    return Lean
+    marked = {
+        name: method for name, method in vars(Optimizer).items()
+        if inspect.isfunction(method) and hasattr(method, "__wrapped__")
+    }  # fmt: skip
+    methods = {name: inspect.unwrap(method) for name, method in marked.items()}
+    return type(kind.__name__, (kind,), {**methods, "step": step})
 
 
 AdamW = without_compiler(torch.optim.AdamW)

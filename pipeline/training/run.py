@@ -28,7 +28,7 @@ from pipeline.molecules.rejected import write_rejected
 from pipeline.molecules.roles import CALIBRATION, ROLES, assign_roles
 from pipeline.molecules.sources import Molecules
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.files import remove
+from pipeline.runtime.files import remove, result_or_error
 from pipeline.training.checkpoint import CROSS
 from pipeline.training.finetuning.preparation import (
     FinetuneRun,
@@ -82,7 +82,7 @@ def run_training(settings: TrainSettings, share: float = 1.0) -> dict[str, Any]:
     """
     shared = _prepare(settings)
     settings, encoded, space = shared.settings, shared.encoded, shared.space
-    _write_molecules(shared, settings)
+    _write_summary(shared, settings)
     folds, names = _folds(encoded.molecules), detectors_of(settings)
     folder = f"{settings.output_dir}/{CHECKPOINT_FOLDER}"
 
@@ -127,25 +127,29 @@ def run_trainings(
         If what they share is wrong.
     """
     shared = _prepare(settings[0])
+    if not can_share_a_training(settings, shared.device):
+        raise ValueError("these are no heads that differ in OF_A_HEAD alone and can train together")
     several = [
         replace(shared.settings, **{name: getattr(each, name) for name in OF_A_HEAD})
         for each in settings
     ]
+    for each in several:
+        _write_summary(shared, each)
+        if each is not several[0]:  # the first has its rejected rows
+            write_rejected(shared.encoded.rejected, each.output_dir)
     heads = [replace(each, loss=detectors_of(each)[0]) for each in several]
     molecules, encoded, space = shared.encoded.molecules, shared.encoded, shared.space
     made = train_heads(molecules, encoded, space, heads, shared.device, share)
 
-    def written(settings: TrainSettings, trained: Trained) -> dict[str, Any]:
-        _write_molecules(shared, settings)
+    def written(settings: TrainSettings, trained: Trained | Exception) -> dict[str, Any]:
+        if isinstance(trained, Exception):
+            raise trained
         folder = f"{settings.output_dir}/{CHECKPOINT_FOLDER}"
         remove(folder)
         write_checkpoint(folder, trained, molecules, encoded, space, settings)
         return write_training(trained, molecules, encoded, settings, shared.device)
 
-    return [
-        trained if isinstance(trained, Exception) else written(each, trained)
-        for each, trained in zip(several, made)
-    ]
+    return [result_or_error(written, each, trained) for each, trained in zip(several, made)]
 
 
 def _prepare(settings: TrainSettings) -> Prepared:
@@ -162,9 +166,8 @@ def _prepare(settings: TrainSettings) -> Prepared:
     return Prepared(settings, device, source, encoded, space, finetuning)
 
 
-def _write_molecules(shared: Prepared, settings: TrainSettings) -> None:
-    """Write which molecules there were, and which were rejected."""
-    write_rejected(shared.encoded.rejected, settings.output_dir)
+def _write_summary(shared: Prepared, settings: TrainSettings) -> None:
+    """Write which molecules there were."""
     dataset = settings.dataset or shared.file
     write_summary(shared.source, shared.encoded, dataset, settings.output_dir)
 

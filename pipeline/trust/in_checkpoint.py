@@ -33,7 +33,7 @@ from pipeline.trust.labels import checked_labels
 
 log = logging.getLogger(__name__)
 
-FOLDER = "errors"
+FOLDER, KEYS = "errors", "keys.json"
 LEAST_CALIBRATING = least_molecules(0.1)  # the default of --interval_alpha
 FITTED_ON, CALIBRATES = ("id_train", "id_val"), "id_cal"
 
@@ -165,14 +165,14 @@ def fit_errors(
         property_model=settings.property_model, predictions=given,
         descriptors=descriptor_values(smiles), calibration=calibrates, seed=settings.seed,
     )  # fmt: skip
-    files = model.save()
+    files = {**model.save(), KEYS: json_bytes(keys)}
     for name, content in files.items():
         write_atomically(f"{folder}/{FOLDER}/{name}", content)
     # It comes last, and completes the folder.
     about = {
         "files": {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)},
-        "keys": keys, "prediction_column": settings.prediction_column,
-    }  # fmt: skip
+        "prediction_column": settings.prediction_column,
+    }
     write_atomically(f"{folder}/{FOLDER}/{CONFIG}", json_bytes(about))
     made = {
         "labelled": len(keys),
@@ -223,6 +223,7 @@ def read_errors(checkpoint: str, predicted: bool = False) -> KeptErrors | None:
         for name, digest in about["files"].items():
             if hashlib.sha256(files[name]).hexdigest() != digest:
                 raise ValueError(f"{name} is damaged; train again into another folder")
+        keys = tuple(json.loads(files[KEYS]))
         model = ErrorModel.load(files)
     if model.property_model is None and not predicted:
         raise InputError(
@@ -234,4 +235,4 @@ def read_errors(checkpoint: str, predicted: bool = False) -> KeptErrors | None:
             f"--predictions: the error model of {checkpoint} makes its predictions itself; leave "
             "it out, or train with --predictions"
         )
-    return KeptErrors(model, tuple(about["keys"]), _digest(about["files"]))
+    return KeptErrors(model, keys, _digest(about["files"]))

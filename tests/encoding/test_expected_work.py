@@ -11,7 +11,13 @@ import pytest
 
 from pipeline.encoding import graph
 from pipeline.encoding.expected_work import ExpectedWork, expected_seconds
-from pipeline.encoding.graph import HARD_SECONDS, TASK_ROWS, in_slices, longest_first
+from pipeline.encoding.graph import (
+    HARD_SECONDS,
+    TASK_ROWS,
+    TASK_SECONDS,
+    in_slices,
+    longest_first,
+)
 from pipeline.runtime.telemetry import Progress
 
 WITH_CONFORMERS = SimpleNamespace(conformers=object())
@@ -69,9 +75,23 @@ def test_cores_end_together_though_five_molecules_take_ten_seconds_each(library,
     assert seconds_until_the_end(as_read, seconds, cores) > ours + 5
 
 
-def test_an_encoder_without_conformers_gets_large_molecules_first_too(library, cores):
-    sizes = [len(s) for task in longest_first(library, WITHOUT) for s in task["smiles"].to_pylist()]
-    assert sizes[:5] == [225] * 5 and np.mean(sizes[5:305]) > 2 * np.mean(sizes[-300:])
+def test_tasks_of_a_large_library_are_not_longer_than_those_of_a_small_one(cores):
+    """What a killed task has made is lost."""
+    chains = np.random.default_rng(0).lognormal(3.2, 0.4, 20_000).astype(int)
+    table = molecules(["C" * max(1, n) for n in chains])
+    work = [expected_seconds(task, WITH_CONFORMERS).sum() for task in
+            longest_first(table, WITH_CONFORMERS)]  # fmt: skip
+    assert max(work) <= TASK_SECONDS[1] and np.median(work[: len(work) // 2]) > 10
+
+
+@pytest.mark.parametrize("size, pulled", [(40, 0), (150, 150)])
+def test_all_but_the_largest_stay_as_they_were(cores, size, pulled):
+    """Also where all are large, as peptides: streams of the store's shards go by their order."""
+    sizes = np.random.default_rng(0).integers(size // 2, 3 * size // 2, 3000)
+    tasks = longest_first(molecules(["C" * n for n in sizes]), WITH_CONFORMERS)
+    found = [len(smiles) for task in tasks for smiles in task["smiles"].to_pylist()]
+    order = np.argsort(-sizes, kind="stable")[:pulled]
+    assert found == [*sizes[order], *np.delete(sizes, order)]
 
 
 def test_no_molecules_are_one_empty_task(cores):

@@ -141,3 +141,8 @@ def plain_loop(
         aurocs.append(auroc)
     # Parameters come as weight, bias; a saved head's sort as bias, weight of each layer.
     return losses, aurocs, [best[i] for i in (1, 0, 3, 2, 5, 4)]
+
+
+def without_times(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    """A training's epochs, but for the seconds that they took."""
+    return [{name: v for name, v in epoch.items() if "time" not in name} for epoch in history]

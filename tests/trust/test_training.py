@@ -180,7 +180,8 @@ def test_a_damaged_or_missing_part_of_the_error_model_is_one_line(home, trained)
     assert read_errors(str(folder)) is not None
     for file in sorted((folder / "errors").iterdir()):
         whole = file.read_bytes()
-        for content in (None, b"", b"garbage", b"{}", b"null", whole[: len(whole) // 2]):
+        last = whole[:-2] + bytes([whole[-2] ^ 1]) + whole[-1:]  # another number, or no JSON
+        for content in (None, b"", b"garbage", b"{}", b"null", whole[: len(whole) // 2], last):
             if content == whole:  # a forest's numbers are all in its arrays
                 continue
             if content is None:
@@ -193,6 +194,8 @@ def test_a_damaged_or_missing_part_of_the_error_model_is_one_line(home, trained)
                 with pytest.raises(InputError) as error:
                     read_errors(str(folder))
                 assert "\n" not in str(error.value)
+                damaged = content is not None and file.name != "config.json"
+                assert (f"{file.name} is damaged; train again" in str(error.value)) == damaged
         file.write_bytes(whole)
     assert read_errors(str(folder)).keys
 

@@ -41,7 +41,8 @@ def heads_loop(config: dict[str, Any]) -> dict[str, Any]:
     heads: Sequence[TrainSettings] = config["heads"]
     device = prepare_device(job.threads)
     width = job.feature_width()
-    if not fits_in_memory(job, width, device):
+    # Once begun they go on, though other programs may have taken memory since.
+    if last_checkpoint() is None and not fits_in_memory(job, width, device):
         return {"resident": False, "outcomes": []}
     telemetry.reset_peak_memory()
     molecules = _molecules(job)
@@ -59,9 +60,10 @@ def heads_loop(config: dict[str, Any]) -> dict[str, Any]:
 
 def _molecules(job: TrainingJob) -> Molecules:
     """All rows in memory, standardised."""
+    index = job.features.index()
 
     def read(role: str) -> torch.Tensor:
-        rows = torch.from_numpy(job.features.read_features(job.keys[role]))
+        rows = torch.from_numpy(job.features.read_features(job.keys[role], index))
         if job.standard is None:
             return rows
         mean, scale = map(torch.from_numpy, job.standard)

@@ -11,8 +11,8 @@ import pyarrow as pa
 from pipeline.detectors.feature_space import FeatureSpace
 from pipeline.encoding.views import EncodedViews
 from pipeline.runtime.cluster import cluster_cores
-from pipeline.runtime.errors import DamagedFile, InputError
-from pipeline.runtime.files import absolute, remove
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import absolute, remove, result_or_error
 from pipeline.runtime.ray_train import fit, read_state, torch_trainer
 from pipeline.training.settings import TrainSettings
 from pipeline.training.together.loop import heads_loop
@@ -83,21 +83,13 @@ def train_heads(
         if made is not None:
             return made
         log.warning(
-            "features do not fit --resident_gb: %s heads train one after the other", len(settings)
-        )
-    return [_tried(molecules, encoded, space, each, device, share) for each in settings]
-
-
-def _tried(
-    molecules: pa.Table, encoded: EncodedViews, space: FeatureSpace, settings: TrainSettings,
-    device: str, share: float,
-) -> Trained | Exception:  # fmt: skip
-    try:
-        return train_head(molecules, encoded, space, settings, device, share=share)
-    except DamagedFile:
-        raise  # whoever called starts over
-    except Exception as error:  # whatever it is, the other heads shall go on
-        return error
+            "features do not fit --resident_gb (by default a fifth of the memory that is free): %s "
+            "heads train one after the other", len(settings),
+        )  # fmt: skip
+    return [
+        result_or_error(train_head, molecules, encoded, space, each, device, None, share)
+        for each in settings
+    ]
 
 
 def _together(
