@@ -205,7 +205,7 @@ def test_intervals_are_conformal_and_known_molecules_are_told_out_of_fold(home, 
         assert row["lower"] == pytest.approx(row["prediction"] - q * row["error_scale"])
         assert row["upper"] == pytest.approx(row["prediction"] + q * row["error_scale"])
         assert row["expected_error"] >= 0 and row["error_scale"] > 0
-    keys = json.loads((folder / "config.json").read_text())["keys"]
+    keys = json.loads((folder / "keys.json").read_text())
     trained = {m["key"]: m for m in training_rows(home / "trained", "id_train", "id_val", "id_cal")}
     place = {trained[key]["smiles"]: kept["row"][i] for i, key in enumerate(keys)}
     seen = [row for row in rows if place.get(row["smiles"], -1) >= 0]
