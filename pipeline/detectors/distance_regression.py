@@ -8,10 +8,9 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from pipeline.detectors.base import Inputs, check_training
+from pipeline.detectors.base import Inputs
 from pipeline.detectors.distances import TrainingDistances
-from pipeline.detectors.kept import KeptDetector
-from pipeline.detectors.settings import DetectorSettings
+from pipeline.detectors.kept import KeptDetector, Training
 
 
 @dataclass(frozen=True)
@@ -24,21 +23,16 @@ class DistanceRegression(KeptDetector):
 
     name: ClassVar[str] = "distance_lr"
     needs_ood: ClassVar[bool] = True
-    needs_labels: ClassVar[bool] = False
     distances: TrainingDistances | None = None
 
     @classmethod
-    def fit(
-        cls, id_train: Inputs, ood_train: Inputs | None, labels: np.ndarray | None,
-        settings: DetectorSettings, seed: int,
-    ) -> Self:  # fmt: skip
+    def _fitted(cls, training: Training) -> Self:
         """The regression, and the molecules that distances are measured to."""
         from sklearn.linear_model import LogisticRegression
 
-        check_training(cls, id_train, ood_train, labels)
-        distances = TrainingDistances.fit(id_train, seed)
-        x = np.concatenate([distances.of(id_train), distances.of(ood_train)])
-        is_ood = np.repeat([0, 1], [len(id_train), len(ood_train)])
+        distances = TrainingDistances.fit(training.id_train, training.seed)
+        x = np.concatenate([distances.of(training.id_train), distances.of(training.ood_train)])
+        is_ood = np.repeat([0, 1], [len(training.id_train), len(training.ood_train)])
         mean, spread = x.mean(axis=0), x.std(axis=0)
         scale = np.where(spread > 1e-9 * np.abs(mean), spread, 1.0)  # constants stay at 0
         model = LogisticRegression(class_weight="balanced", tol=1e-8, max_iter=10_000)

@@ -10,9 +10,8 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from pipeline.detectors.base import Inputs, check_training, check_width
-from pipeline.detectors.kept import KeptDetector
-from pipeline.detectors.settings import DetectorSettings
+from pipeline.detectors.base import Inputs, check_width
+from pipeline.detectors.kept import KeptDetector, Training
 from pipeline.runtime.errors import InputError
 
 _AT_ONCE = 4_096  # molecules whose float64 features are in memory
@@ -22,17 +21,11 @@ class Mahalanobis(KeptDetector):
     """Score: the Mahalanobis distance to the mean of the ID training molecules."""
 
     name: ClassVar[str] = "mahalanobis"
-    needs_ood: ClassVar[bool] = False
-    needs_labels: ClassVar[bool] = False
 
     @classmethod
-    def fit(
-        cls, id_train: Inputs, ood_train: Inputs | None, labels: np.ndarray | None,
-        settings: DetectorSettings, seed: int,
-    ) -> Self:  # fmt: skip
+    def _fitted(cls, training: Training) -> Self:
         """The Gaussian of n ID molecules."""
-        check_training(cls, id_train, ood_train, labels)
-        return cls(_gaussian(id_train.features, "ID"))
+        return cls(_gaussian(training.id_train.features, "ID"))
 
     def scores(self, inputs: Inputs) -> np.ndarray:
         """Distances (n,) float64 in standard deviations."""
@@ -50,20 +43,15 @@ class MahalanobisWithExposure(KeptDetector):
 
     name: ClassVar[str] = "oe_mahalanobis"
     needs_ood: ClassVar[bool] = True
-    needs_labels: ClassVar[bool] = False
 
     @classmethod
-    def fit(
-        cls, id_train: Inputs, ood_train: Inputs | None, labels: np.ndarray | None,
-        settings: DetectorSettings, seed: int,
-    ) -> Self:  # fmt: skip
+    def _fitted(cls, training: Training) -> Self:
         """The two Gaussians."""
-        check_training(cls, id_train, ood_train, labels)
-        if len(ood_train) < 2:
+        if len(training.ood_train) < 2:
             raise InputError(f"--detector {cls.name} needs at least 2 OOD training molecules")
         both = {
-            "id": _gaussian(id_train.features, "ID"),
-            "ood": _gaussian(ood_train.features, "OOD"),
+            "id": _gaussian(training.id_train.features, "ID"),
+            "ood": _gaussian(training.ood_train.features, "OOD"),
         }
         return cls({f"{kind}.{key}": x for kind, part in both.items() for key, x in part.items()})
 

@@ -6,9 +6,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from pipeline.detectors.base import Inputs, check_training, check_width
-from pipeline.detectors.kept import KeptDetector
-from pipeline.detectors.settings import DetectorSettings
+from pipeline.detectors.base import Inputs, check_width
+from pipeline.detectors.kept import KeptDetector, Training
 
 
 class IsolationForest(KeptDetector):
@@ -20,20 +19,14 @@ class IsolationForest(KeptDetector):
     """
 
     name: ClassVar[str] = "isolation_forest"
-    needs_ood: ClassVar[bool] = False
-    needs_labels: ClassVar[bool] = False
 
     @classmethod
-    def fit(
-        cls, id_train: Inputs, ood_train: Inputs | None, labels: np.ndarray | None,
-        settings: DetectorSettings, seed: int,
-    ) -> Self:  # fmt: skip
+    def _fitted(cls, training: Training) -> Self:
         """Trees of 256 ID molecules each, or all if there are fewer."""
         from sklearn.ensemble import IsolationForest as Forest
 
-        check_training(cls, id_train, ood_train, labels)
-        forest = Forest(n_estimators=settings.isolation_trees, random_state=seed)
-        forest.fit(id_train.features)
+        forest = Forest(n_estimators=training.settings.isolation_trees, random_state=training.seed)
+        forest.fit(training.id_train.features)
         trees = [_nodes(grown.tree_) for grown in forest.estimators_]
         sizes = [len(tree["path"]) for tree in trees]
         roots = np.cumsum([0, *sizes[:-1]])
@@ -42,7 +35,7 @@ class IsolationForest(KeptDetector):
             tree["right"] += root
         arrays = {key: np.concatenate([tree[key] for tree in trees]) for key in trees[0]}
         numbers = {
-            "width": id_train.features.shape[1],
+            "width": training.id_train.features.shape[1],
             "depth": max(grown.get_depth() for grown in forest.estimators_),
             "expected_path": float(_expected_path(np.array([forest.max_samples_]))[0]),
         }

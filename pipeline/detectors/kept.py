@@ -9,13 +9,25 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
+from pipeline.detectors.base import Inputs, check_training
+from pipeline.detectors.settings import DetectorSettings
 from pipeline.runtime.errors import InputError
 
 ARRAYS, NUMBERS = "detector.safetensors", "detector.json"
+
+
+class Training(NamedTuple):
+    """What a detector is fitted to, as `Detector.fit` takes it."""
+
+    id_train: Inputs
+    ood_train: Inputs | None
+    labels: np.ndarray | None
+    settings: DetectorSettings
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -29,8 +41,24 @@ class KeptDetector:
     """
 
     name: ClassVar[str]
+    needs_ood: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = False
     arrays: dict[str, np.ndarray]
     numbers: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def fit(
+        cls, id_train: Inputs, ood_train: Inputs | None, labels: np.ndarray | None,
+        settings: DetectorSettings, seed: int,
+    ) -> Self:  # fmt: skip
+        """As `Detector.fit`; the checks of `check_training` come first."""
+        check_training(cls, id_train, ood_train, labels)
+        return cls._fitted(Training(id_train, ood_train, labels, settings, seed))
+
+    @classmethod
+    def _fitted(cls, training: Training) -> Self:
+        """What this detector learns from molecules that it can learn from."""
+        raise NotImplementedError
 
     def save(self) -> dict[str, bytes]:
         """File name → content: the arrays as safetensors, the numbers as JSON."""

@@ -7,10 +7,9 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from pipeline.detectors.base import Inputs, check_training, check_width
+from pipeline.detectors.base import Inputs, check_width
 from pipeline.detectors.feature_distances import nearest_features
-from pipeline.detectors.kept import KeptDetector
-from pipeline.detectors.settings import DetectorSettings
+from pipeline.detectors.kept import KeptDetector, Training
 from pipeline.molecules.neighbours import nearest
 
 log = logging.getLogger(__name__)
@@ -25,18 +24,17 @@ class KNearest(KeptDetector):
     """
 
     name: ClassVar[str] = "knn"
-    needs_ood: ClassVar[bool] = False
-    needs_labels: ClassVar[bool] = False
 
     @classmethod
-    def fit(
-        cls, id_train: Inputs, ood_train: Inputs | None, labels: np.ndarray | None,
-        settings: DetectorSettings, seed: int,
-    ) -> Self:  # fmt: skip
+    def _fitted(cls, training: Training) -> Self:
         """Keeps the ID molecules' features; k is `knn_k`, or n - 1 if that is less (logged)."""
-        check_training(cls, id_train, ood_train, labels)
-        k = capped(settings.knn_k, len(id_train) - 1, "--knn_k", "other ID training molecules")
-        return cls({"id": id_train.features.astype(np.float32)}, {"k": k})
+        k = capped(
+            training.settings.knn_k,
+            len(training.id_train) - 1,
+            "--knn_k",
+            "other ID training molecules",
+        )
+        return cls({"id": training.id_train.features.astype(np.float32)}, {"k": k})
 
     def scores(self, inputs: Inputs) -> np.ndarray:
         """Distances (n,) float64."""
@@ -52,18 +50,15 @@ class KNearestWithExposure(KeptDetector):
 
     name: ClassVar[str] = "oe_knn"
     needs_ood: ClassVar[bool] = True
-    needs_labels: ClassVar[bool] = False
 
     @classmethod
-    def fit(
-        cls, id_train: Inputs, ood_train: Inputs | None, labels: np.ndarray | None,
-        settings: DetectorSettings, seed: int,
-    ) -> Self:  # fmt: skip
+    def _fitted(cls, training: Training) -> Self:
         """Keeps both kinds' features; one k for both, so that the distances are comparable."""
-        check_training(cls, id_train, ood_train, labels)
-        most = min(len(id_train) - 1, len(ood_train))
-        k = capped(settings.knn_k, most, "--knn_k", "other training molecules of the rarer kind")
-        kept = {"id": id_train.features, "ood": ood_train.features}
+        most = min(len(training.id_train) - 1, len(training.ood_train))
+        k = capped(
+            training.settings.knn_k, most, "--knn_k", "other training molecules of the rarer kind"
+        )
+        kept = {"id": training.id_train.features, "ood": training.ood_train.features}
         return cls({kind: x.astype(np.float32) for kind, x in kept.items()}, {"k": k})
 
     def scores(self, inputs: Inputs) -> np.ndarray:
@@ -82,19 +77,18 @@ class LocalOutlierFactor(KeptDetector):
     """
 
     name: ClassVar[str] = "lof"
-    needs_ood: ClassVar[bool] = False
-    needs_labels: ClassVar[bool] = False
 
     @classmethod
-    def fit(
-        cls, id_train: Inputs, ood_train: Inputs | None, labels: np.ndarray | None,
-        settings: DetectorSettings, seed: int,
-    ) -> Self:  # fmt: skip
+    def _fitted(cls, training: Training) -> Self:
         """Keeps the ID molecules' features, densities and distances to their k-th neighbours."""
-        check_training(cls, id_train, ood_train, labels)
-        most = len(id_train) - 1
-        k = capped(settings.lof_neighbours, most, "--lof_neighbours", "other ID training molecules")
-        x = id_train.features.astype(np.float32)
+        most = len(training.id_train) - 1
+        k = capped(
+            training.settings.lof_neighbours,
+            most,
+            "--lof_neighbours",
+            "other ID training molecules",
+        )
+        x = training.id_train.features.astype(np.float32)
         distance, index = nearest_features(x, x, k, own=np.arange(len(x)))
         reach = distance[:, -1]
         return cls({"id": x, "reach": reach, "density": _density(distance, reach[index])}, {"k": k})
@@ -111,17 +105,11 @@ class Tanimoto(KeptDetector):
     """Score: 1 - Tanimoto similarity (ECFP4) to the nearest ID training molecule."""
 
     name: ClassVar[str] = "tanimoto"
-    needs_ood: ClassVar[bool] = False
-    needs_labels: ClassVar[bool] = False
 
     @classmethod
-    def fit(
-        cls, id_train: Inputs, ood_train: Inputs | None, labels: np.ndarray | None,
-        settings: DetectorSettings, seed: int,
-    ) -> Self:  # fmt: skip
+    def _fitted(cls, training: Training) -> Self:
         """Keeps the ID molecules' fingerprints."""
-        check_training(cls, id_train, ood_train, labels)
-        return cls({"bits": id_train.bits})
+        return cls({"bits": training.id_train.bits})
 
     def scores(self, inputs: Inputs) -> np.ndarray:
         """Distances (n,) float64 in 0 … 1."""

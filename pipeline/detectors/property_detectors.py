@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.detectors.base import Inputs, check_training, check_width
-from pipeline.detectors.kept import KeptDetector
+from pipeline.detectors.base import Inputs, check_width
+from pipeline.detectors.kept import KeptDetector, Training
 from pipeline.detectors.property_head import (
     HIDDEN,
     Exposure,
@@ -29,18 +29,13 @@ _AT_ONCE = 4_096  # molecules whose float64 features are in memory
 class _OnLabels(KeptDetector):
     """One network or several; a score is taken from their outputs in float64."""
 
-    needs_ood: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = True
     takes_values: ClassVar[bool] = False  # labels that are not classes
 
     @classmethod
-    def fit(
-        cls, id_train: Inputs, ood_train: Inputs | None, labels: np.ndarray | None,
-        settings: DetectorSettings, seed: int,
-    ) -> Self:  # fmt: skip
+    def _fitted(cls, training: Training) -> Self:
         """Trains on the labels; InputError if there are none, or not of the kind that it takes."""
-        check_training(cls, id_train, ood_train, labels)
-        labels = np.asarray(labels, np.float64)
+        labels = np.asarray(training.labels, np.float64)
         task = Task.of(labels, cls.name)
         if not (task.is_binary or cls.takes_values):
             raise InputError(
@@ -48,16 +43,16 @@ class _OnLabels(KeptDetector):
                 "values; mc_dropout and ensemble take values, by the variance of predictions"
             )
         arrays = {}
-        for number in range(cls._networks(settings)):
+        for number in range(cls._networks(training.settings)):
             layers = train_layers(
-                id_train.features, labels, task, settings,
-                _seed(seed, number), cls._exposure(ood_train, settings),
+                training.id_train.features, labels, task, training.settings,
+                _seed(training.seed, number), cls._exposure(training.ood_train, training.settings),
             )  # fmt: skip
             for depth, (weight, bias) in enumerate(layers):
                 arrays[f"{number}.weight.{depth}"] = weight.numpy()
                 arrays[f"{number}.bias.{depth}"] = bias.numpy()
         numbers = {"is_binary": task.is_binary, "scale": task.scale}
-        more_arrays, more_numbers = cls._of_settings(settings, seed)
+        more_arrays, more_numbers = cls._of_settings(training.settings, training.seed)
         return cls({**arrays, **more_arrays}, {**numbers, **more_numbers})
 
     def scores(self, inputs: Inputs) -> np.ndarray:

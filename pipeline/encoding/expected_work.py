@@ -56,8 +56,7 @@ class ExpectedWork:
     def of(cls, todo: pa.Table, unmade: pa.Table, tables: Tables) -> ExpectedWork:
         """Of molecules in the order of their keys, of which some have no conformer yet."""
         keys, seconds = keys_of(todo), _encoder_seconds(todo)
-        if tables.conformers is not None:
-            seconds[np.searchsorted(keys, keys_of(unmade))] += conformer_seconds(unmade["smiles"])
+        seconds[np.searchsorted(keys, keys_of(unmade))] = expected_seconds(unmade, tables)
         return cls(keys, seconds)
 
     @property

@@ -73,9 +73,9 @@ class TrainingJob:
     standard: Standard | None = None
     domains: dict[str, np.ndarray] | None = None
 
-    def feature_width(self) -> int:
-        """Columns of the features' table."""
-        return self.features.read_features(self.keys["id_train"][:1]).shape[1]
+    def feature_width(self, index: Index) -> int:
+        """Columns of the features' table, whose index is given."""
+        return self.features.read_features(self.keys["id_train"][:1], index).shape[1]
 
     @property
     def streamed(self) -> KeyedTable | None:
@@ -114,7 +114,7 @@ def _head_alone(
     job: TrainingJob, device: torch.device, agree: Callable[[float], float]
 ) -> WorkerSetup:
     settings, index = job.settings, job.features.index()
-    width = job.features.read_features(job.keys["id_train"][:1], index).shape[1]
+    width = job.feature_width(index)
     model = _head(width, settings, job.standard).to(device)
 
     def read(role: str) -> torch.Tensor:

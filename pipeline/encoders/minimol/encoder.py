@@ -71,27 +71,15 @@ class MiniMolEncoder:
         finetuned: str | None = None,
         **_: Any,
     ):
-        import torch
-
         from pipeline.encoders.minimol.batching import budget_for
         from pipeline.encoders.minimol.engine import Engine
         from pipeline.encoders.minimol.weights import Weights
-        from pipeline.encoders.unimol.precision import PRECISIONS, default_precision
+        from pipeline.encoders.unimol.precision import settled
 
         refuse_finetuned(MiniMolEncoder.name, finetuned)
         checked_sha256(MODEL_FILE)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        if precision == "auto":
-            precision = default_precision(device)
-        if precision not in PRECISIONS:
-            raise ValueError(
-                f"precision is {precision!r}, expected auto or one of {', '.join(PRECISIONS)}"
-            )
-        self.device = torch.device(device)
-        if self.device.type not in ("cpu", "cuda"):
-            raise ValueError(f"device is {device!r}, expected auto, cpu or cuda")
-        self.forward = Engine(Weights(MODEL_FILE), PRECISIONS[precision], self.device)
+        self.device, dtype = settled(device, precision)
+        self.forward = Engine(Weights(MODEL_FILE), dtype, self.device)
         self.budget = budget or budget_for(self.device, encoding_batch_size, memory_share)
 
     @staticmethod

@@ -15,7 +15,7 @@ from torch import Tensor
 from pipeline.encoders.unimol.batching import Budget, budget_for, pad_batch, plan_batches
 from pipeline.encoders.unimol.engine.forward import build_engine, on
 from pipeline.encoders.unimol.finetuning.trunk import TrunkRow
-from pipeline.encoders.unimol.precision import PRECISIONS, default_precision
+from pipeline.encoders.unimol.precision import PRECISIONS, settled
 from pipeline.encoders.unimol.published_format import load_model, token_order_of
 from pipeline.encoders.unimol.tokens import DEFAULT_MAX_ATOMS, TokenizedMolecule, tokenize
 from pipeline.encoders.unimol.weights import resolve_weights
@@ -81,24 +81,13 @@ class UniMolEncoder:
         token_order: str = "auto",
         finetuned: str | None = None,
     ):
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        if precision == "auto":
-            precision = default_precision(device)
-        if precision not in PRECISIONS:
-            raise ValueError(
-                f"precision is {precision!r}, expected auto or one of {', '.join(PRECISIONS)}"
-            )
-        self.device = torch.device(device)
-        if self.device.type not in ("cpu", "cuda"):
-            raise ValueError(f"device is {device!r}, expected auto, cpu or cuda")
+        self.device, dtype = settled(device, precision)
         changed, weights, token_order = _finetuned(finetuned, weights, token_order)
         self.weights = resolve_weights(weights)
         model, self.vocabulary = load_model(self.weights, token_order)
         if changed is not None:
             changed.apply(model, self.weights.sha256)
         self.dim = model.config.width
-        dtype = PRECISIONS[precision]
         self.forward = build_engine(model, dtype, self.device)
         self.budget = budget or budget_for(
             self.device, encoding_batch_size, model.config, dtype, memory_share

@@ -19,6 +19,28 @@ def default_precision(device: str) -> str:
     return "bf16" if multiplies_natively(torch.bfloat16) else "fp32"
 
 
+def settled(device: str, precision: str) -> tuple[torch.device, torch.dtype]:
+    """What "auto", or a name, means of an encoder's device and of its precision.
+
+    Raises
+    ------
+    ValueError
+        If there is no such precision, or the device is neither a CPU nor a CUDA GPU.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if precision == "auto":
+        precision = default_precision(device)
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"precision is {precision!r}, expected auto or one of {', '.join(PRECISIONS)}"
+        )
+    found = torch.device(device)
+    if found.type not in ("cpu", "cuda"):
+        raise ValueError(f"device is {device!r}, expected auto, cpu or cuda")
+    return found, PRECISIONS[precision]
+
+
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     """Matrix products of plain torch modules in a precision; float32 leaves them as they are."""
     lower = dtype != torch.float32

@@ -13,6 +13,7 @@ import torch
 from pipeline.runtime import dashboard_metrics as metrics
 from pipeline.runtime import telemetry
 from pipeline.runtime.ray_train import last_checkpoint, prepare_device, read_state, report
+from pipeline.store.keyed_table import Index
 from pipeline.training.settings import TrainSettings
 from pipeline.training.together.head_stack import HeadStack, Molecules
 from pipeline.training.worker_setup import TrainingJob, fits_in_memory
@@ -40,12 +41,13 @@ def heads_loop(config: dict[str, Any]) -> dict[str, Any]:
     job: TrainingJob = config["job"]
     heads: Sequence[TrainSettings] = config["heads"]
     device = prepare_device(job.threads)
-    width = job.feature_width()
+    index = job.features.index()
+    width = job.feature_width(index)
     # Once begun they go on, though other programs may have taken memory since.
     if last_checkpoint() is None and not fits_in_memory(job, width, device):
         return {"resident": False, "outcomes": []}
     telemetry.reset_peak_memory()
-    molecules = _molecules(job)
+    molecules = _molecules(job, index)
     stacks = _stacks(heads, molecules)
     resumed_after = _resume(stacks)
     every = job.settings.checkpoint_every
@@ -58,9 +60,8 @@ def heads_loop(config: dict[str, Any]) -> dict[str, Any]:
     return {"resident": True, "outcomes": _outcomes(stacks, width, resumed_after)}
 
 
-def _molecules(job: TrainingJob) -> Molecules:
+def _molecules(job: TrainingJob, index: Index) -> Molecules:
     """All rows in memory, standardised."""
-    index = job.features.index()
 
     def read(role: str) -> torch.Tensor:
         rows = torch.from_numpy(job.features.read_features(job.keys[role], index))
