@@ -10,7 +10,7 @@ import numpy as np
 import scipy.stats
 
 from pipeline.comparison.run_folders import ARMS, Run, align
-from pipeline.evaluation.metrics import METRICS, ood_metrics, paired_interval
+from pipeline.evaluation.metrics import METRICS, metrics_of, paired_interval
 
 BETTER = {"auroc": "higher", "aupr": "higher", "fpr95": "lower"}
 COSTS = (
@@ -177,18 +177,13 @@ def _paired_intervals(
     pairs: Sequence[tuple[Run, Run]], samples: int, seed: int
 ) -> dict[str, list[float]]:
     """95 % percentile intervals of the metrics' mean difference over (frozen, finetuned) runs."""
-    is_ood = pairs[0][0].is_ood
+    measured = [tuple(metrics_of(run.energies) for run in pair) for pair in pairs]
 
     def statistic(id_rows: np.ndarray, ood_rows: np.ndarray) -> np.ndarray:
-        rows = np.concatenate([id_rows, ood_rows])
-        sums = np.zeros(len(METRICS))
-        for frozen, finetuned in pairs:
-            for run, sign in ((frozen, -1), (finetuned, 1)):
-                metrics = ood_metrics(is_ood[rows].astype(int), run.energies[rows])
-                sums += sign * np.array([metrics[name] for name in METRICS])
-        return sums / len(pairs)
+        gains = [after(id_rows, ood_rows) - before(id_rows, ood_rows) for before, after in measured]
+        return np.mean(gains, axis=0)
 
-    interval = paired_interval(is_ood, statistic, samples=samples, seed=seed)
+    interval = paired_interval(pairs[0][0].is_ood, statistic, samples=samples, seed=seed)
     return {
         name: [float(low), float(high)]
         for name, low, high in zip(METRICS, interval.low, interval.high)

@@ -40,6 +40,8 @@ from pipeline.runtime.train_here import (
 log = logging.getLogger(__name__)
 
 ONEDNN_CACHE = "4096"
+# As use_deterministic_algorithms(True), which also imports torch's compiler: 2 s of each process.
+REPEATABLE = "error"
 
 
 def run_name(settings: Any, not_decisive: Sequence[str], *others: Any) -> str:
@@ -193,15 +195,14 @@ def threads_of(workers: int, share: float = 1.0) -> int:
 
 def prepare_device(threads: int) -> torch.device:
     """This worker's device; its results can be repeated."""
+    torch.set_deterministic_debug_mode(REPEATABLE)
     if is_here():
-        torch.use_deterministic_algorithms(True)
         torch.set_num_threads(max(1, min(threads, os.cpu_count() or 1)))
         return torch.device("cpu")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Micro-batches have many shapes, and oneDNN makes code for each; torch's usual 1024 forgets it
     # before it is used again, which took about a fifth of an epoch on two AVX-512 cores.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", ONEDNN_CACHE)
-    torch.use_deterministic_algorithms(True)
     device = ray.train.torch.get_device()
     if device.type == "cpu":
         here = ray.train.get_context().get_local_world_size()

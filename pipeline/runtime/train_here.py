@@ -128,11 +128,10 @@ def _exists(uri: str) -> bool:
 @contextmanager
 def _torch_as_it_was() -> Iterator[None]:
     threads = torch.get_num_threads()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic = torch.get_deterministic_debug_mode()
     try:
         with torch.random.fork_rng(devices=()):
             yield
     finally:
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(deterministic)
         torch.set_num_threads(threads)

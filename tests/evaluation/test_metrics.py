@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from pipeline.detectors.energy_head import EnergyHead, energies_of
-from pipeline.evaluation.metrics import bootstrap_intervals, evaluate, ood_metrics
+from pipeline.evaluation.metrics import (
+    METRICS,
+    bootstrap_intervals,
+    evaluate,
+    metrics_of,
+    ood_metrics,
+)
 
 # Few distinct values, so that ties are common.
 ENERGIES = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=40)
@@ -31,6 +37,20 @@ def test_metrics_equal_scikit_learn_and_a_count_over_pairs(id_energies, ood_ener
     delta = np.asarray(ood_energies)[:, None] - np.asarray(id_energies)[None, :]
     pairs = (delta > 0).mean() + 0.5 * (delta == 0).mean()
     assert metrics["auroc"] == pytest.approx(pairs, abs=1e-9)
+
+
+@settings(deadline=None, max_examples=60)
+@given(ENERGIES, ENERGIES, st.integers(0, 2**32 - 1))
+def test_metrics_of_a_resample_equal_scikit_learns(id_energies, ood_energies, seed):
+    labels, energies = labelled(id_energies, ood_energies)
+    rng = np.random.default_rng(seed)
+    rows = [
+        rng.choice(np.flatnonzero(labels == label), (labels == label).sum()) for label in (0, 1)
+    ]
+    found = metrics_of(energies)(*rows)
+    rows = np.concatenate(rows)
+    expected = ood_metrics(labels[rows], energies[rows])
+    np.testing.assert_allclose(found, [expected[name] for name in METRICS], rtol=0, atol=1e-12)
 
 
 def test_fpr95_counts_id_molecules_above_the_threshold_that_keeps_95_percent_of_ood():

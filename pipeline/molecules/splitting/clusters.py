@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
-from threadpoolctl import threadpool_limits
 
 from pipeline.molecules.fingerprints import ecfp4
 from pipeline.molecules.settings import SplitSettings
@@ -51,6 +48,10 @@ def grouped(prints: np.ndarray, clusters: int, seed: int) -> np.ndarray:
     ----------
     prints : 0 and 1, uint8 (n, bits); at least as many different ones as clusters.
     """
+    from sklearn.cluster import KMeans  # takes seconds; most who import this group nothing
+    from sklearn.decomposition import PCA
+    from threadpoolctl import threadpool_limits
+
     seed %= 2**32  # scikit-learn takes no larger one
     with threadpool_limits(1):
         components = PCA(
