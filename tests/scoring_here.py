@@ -16,12 +16,12 @@ import ray
 from pipeline.runtime.files import absolute
 from pipeline.scoring import run
 from pipeline.scoring.settings import ScoreSettings
-from pipeline.scoring.steps import ScoreChunk, Step, look_up, read_chunks
+from pipeline.scoring.steps import Embed, ScoreChunk, Step, look_up, read_chunks
 from pipeline.store.keyed_table import new_run_stamp
 
 
 class Here:
-    """The flow of `pipeline.scoring.graph`, without conformers, chunk after chunk."""
+    """The flow of `pipeline.scoring.graph`, chunk after chunk."""
 
     def __init__(self, plans, pool, judge, settings, files, done):
         now = {
@@ -40,7 +40,7 @@ class Here:
     def iter_batches(self, **_: Any) -> Iterator[pa.Table]:
         settings = self.settings
         for chunk in read_chunks(self.files, settings, settings.chunk_size, self.done):
-            yield self.worker(look_up(chunk, self.step, settings.fragments))
+            yield self.worker(Embed(self.step)(look_up(chunk, self.step, settings.fragments)))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from pipeline.training.checkpoint import MODEL, save_checkpoint
 from pipeline.training.settings import TrainSettings
 from tests.conftest import encoder_here
 from tests.scoring.made_library import BAD_LINES, SALT, settings
+from tests.scoring_here import scoring_here
 
 
 @pytest.fixture(scope="package")
@@ -61,3 +62,10 @@ def whole(home) -> dict:
     """The summary of an undisturbed run."""
     with encoder_here():
         return run_scoring(settings(home, "whole"))
+
+
+@pytest.fixture
+def in_this_process():
+    """As `scoring_here`: for tests of what is scored; those of the flow do without."""
+    with scoring_here():
+        yield

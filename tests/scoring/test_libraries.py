@@ -17,7 +17,9 @@ from tests.scoring.made_library import settings, table
 pytestmark = pytest.mark.usefixtures("encoder_in_process")
 
 
-def test_an_sdf_is_scored_by_its_own_structures_if_asked(home, whole, small_weights, tmp_path):
+def test_an_sdf_is_scored_by_its_own_structures_if_asked(
+    in_this_process, home, whole, small_weights, tmp_path
+):
     made, records = [], []
     for seed in (1, 2):
         one = Chem.AddHs(Chem.MolFromSmiles("CC(=O)Nc1ccc(O)cc1"))
@@ -44,7 +46,7 @@ def test_a_library_whose_first_rows_are_no_molecules_is_told_before_anything_els
     assert not (home / "none/scores").exists()
 
 
-def test_many_rejected_rows_and_guesses_are_told(home, whole, tmp_path, caplog):
+def test_many_rejected_rows_and_guesses_are_told(in_this_process, home, whole, tmp_path, caplog):
     path = save(tmp_path / "d.csv", "Drug;name\nCCO;a\nnonsense;b\nNO STRUCTURE;c\nC1CC;d\n")
     summary = run_scoring(settings(home, "many", data_file=str(path), id_column="name"))
     assert summary["reading"] == [

@@ -27,6 +27,7 @@ from pipeline.scoring.settings import ScoreSettings
 from tests.commands import assert_one_line, start_job, wait_until
 from tests.held import hold, release
 from tests.scoring.made_library import BAD_LINES, SALT, settings, table
+from tests.scoring_here import scoring_here
 
 pytestmark = pytest.mark.usefixtures("encoder_in_process")
 
@@ -104,7 +105,7 @@ def test_the_ends_are_the_largest_and_smallest_energies(home, whole):
         assert (home / "whole" / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_rerun_scores_only_what_is_missing(home, whole):
+def test_a_rerun_scores_only_what_is_missing(in_this_process, home, whole):
     folder = home / "whole"
     old = folder / "scores/part-00000-0000004.parquet"
     new = old.read_bytes()
@@ -129,7 +130,8 @@ def test_a_rerun_scores_only_what_is_missing(home, whole):
 
 def test_chunks_change_nothing_and_the_store_is_only_read_if_asked(home, whole):
     store = sorted(path.name for path in (home / "store").rglob("*.parquet"))
-    once = run_scoring(settings(home, "big", chunk_size=1000))
+    with scoring_here():
+        once = run_scoring(settings(home, "big", chunk_size=1000))
     assert once["encoded"] == 0
     assert_same_scores(home, "big")
     apart = run_scoring(
@@ -224,7 +226,7 @@ def test_a_file_that_breaks_in_the_middle_is_one_line(home, whole, tmp_path, cap
     assert_one_line(code, capsys.readouterr().err, "score", "b.parquet", "cannot be read")
 
 
-def test_an_empty_library_is_an_input_error(home, whole, tmp_path):
+def test_an_empty_library_is_an_input_error(in_this_process, home, whole, tmp_path):
     (tmp_path / "empty.smi").write_text("")
     with pytest.raises(InputError, match="no rows"):
         run_scoring(settings(home, "none", data_file=str(tmp_path / "empty.smi")))
@@ -239,7 +241,7 @@ def test_the_summary_says_what_was_done(home, whole):
     assert whole["repeated_ids"] == {"ids": 0, "rows": 0, "first": []}
 
 
-def test_only_the_largest_fragments_are_scored_if_asked(home, whole, tmp_path):
+def test_only_the_largest_fragments_are_scored_if_asked(in_this_process, home, whole, tmp_path):
     (tmp_path / "salts.smi").write_text("CCO.Cl\nOCC\n")
     run = settings(home, "salts", data_file=str(tmp_path / "salts.smi"), fragments="largest")
     assert (run_scoring(run)["fragments_removed"], whole["fragments_removed"]) == (1, 0)
