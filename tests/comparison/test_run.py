@@ -31,6 +31,7 @@ def settings(home: Path, **changes: Any) -> CompareSettings:
     usual = {
         "freeze_layers": "0", "epochs": 2, "batch_size": 16, "encoder_lr": 1e-2,
         "precision": "fp32", "seeds": [1, 2], "output_dir": str(home / "out"),
+        "conformer_method": "etkdg",
     }  # fmt: skip
     return CompareSettings(
         data_file=str(home / "split.json"), sampling="all", ood_val_by="molecule", device="cpu",

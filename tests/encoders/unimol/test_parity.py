@@ -50,8 +50,8 @@ def embed():
 
 @pytest.fixture(scope="module")
 def molecules(hiv_smiles, moses_smiles) -> list[str]:
-    """121 molecules; methane first, which is one heavy atom."""
-    return ["C", *hiv_smiles[:80], *moses_smiles[:40]]
+    """81 molecules; methane first, which is one heavy atom."""
+    return ["C", *hiv_smiles[:60], *moses_smiles[:20]]
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +79,13 @@ def features(checkpoints, molecules) -> np.ndarray:
 @pytest.mark.parametrize("token_order", ["official", "unimol_tools"])
 def test_features_equal_those_of_unimol_tools(checkpoints, reference, molecules, token_order):
     ours = encoder_of(checkpoints[token_order]).encode_smiles(molecules)
-    assert ours.shape == (121, 512) and ours.dtype == np.float32
+    assert ours.shape == (81, 512) and ours.dtype == np.float32
     assert relative_errors(ours, reference).max() < 1e-5
 
 
 def test_the_compared_molecules_span_the_sizes_and_differ(reference, molecules):
     sizes = [Chem.MolFromSmiles(s).GetNumHeavyAtoms() for s in molecules]
-    assert min(sizes) == 1 and max(sizes) > 100 and len(set(sizes)) > 30
+    assert min(sizes) == 1 and max(sizes) > 100 and len(set(sizes)) > 25
     neighbours = relative_errors(reference[1:], reference[:-1])
     assert np.median(neighbours) > 0.05  # else 1e-5 would not tell one molecule from another
 

@@ -39,6 +39,7 @@ from pipeline.training.settings import TrainSettings
 from tests.commands import assert_one_line
 from tests.molecules.data_files import read_molecules
 from tests.reference import random_model
+from tests.scoring_here import scoring_here
 from tests.training.finetuning.made_runs import LAYERS, NAMES, Run, settings, smiles_of
 
 
@@ -175,13 +176,13 @@ def test_scoring_encodes_with_the_finetuned_layers(home, kept, tmp_path):
     lines = json.loads((home / "split.json").read_text())["split"]["iid_test"]
     smiles = [canonicalize(line["smiles"]) for line in lines]
     (tmp_path / "library.smi").write_text("\n".join(smiles))
-    run_scoring(
-        ScoreSettings(
-            checkpoint=kept.checkpoint, data_file=str(tmp_path / "library.smi"), device="cpu",
-            cache_root=str(tmp_path / "store"), output_dir=str(tmp_path / "out"), alpha=0.2,
-            encoder_workers=1, top=0,
-        )
+    wanted = ScoreSettings(
+        checkpoint=kept.checkpoint, data_file=str(tmp_path / "library.smi"), device="cpu",
+        cache_root=str(tmp_path / "store"), output_dir=str(tmp_path / "out"), alpha=0.2,
+        encoder_workers=1, top=0,
     )  # fmt: skip
+    with scoring_here():
+        run_scoring(wanted)
     scores = pq.read_table(tmp_path / "out/scores/part-00000-0000000.parquet")
     assert scores["smiles"].to_pylist() == smiles
     encoder = load_encoder("unimol", finetuned=kept.checkpoint, device="cpu", precision="fp32")
