@@ -25,7 +25,7 @@ pages: $(READY)
 
 bench: $(READY)
 	$(PY) -m pip install --quiet --no-deps -c constraints.txt molsets
-	$(PY) -m bench.encode
+	$(PY) -m bench
 
 # torch comes first and by its exact version: a looser spelling may pull gigabytes of CUDA.
 # rfc3987-syntax (an optional part of jsonschema that Jupyter packages bring along) takes a
