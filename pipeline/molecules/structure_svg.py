@@ -11,7 +11,6 @@ WIDTH, HEIGHT = 220, 160
 # RDKit's colours of elements, by the name of the style sheet's variable: they must be told apart on
 # dark pages too.
 VARIABLES = {
-    "#000000": "currentColor",
     "#0000FF": "var(--atom-n)",
     "#3333FF": "var(--atom-n)",
     "#FF0000": "var(--atom-o)",
@@ -22,7 +21,7 @@ VARIABLES = {
     "#FF7F00": "var(--atom-p)",
     "#CCCC00": "var(--atom-s)",
 }
-_COLOR = re.compile("|".join(VARIABLES))
+_COLOR = re.compile("#[0-9A-F]{6}")
 # of bonds, and of letters
 _PATH = re.compile(r"<path[^>]*? d='([^']*)' (?:style='([^']*)'|fill='([^']*)')")
 _UNSEEN = re.compile(  # what is so by default, or where nothing is drawn
@@ -34,7 +33,7 @@ _UNSEEN = re.compile(  # what is so by default, or where nothing is drawn
 def structure_paths(smiles: str) -> str | None:
     """The inside of a molecule's SVG, in a box of WIDTH × HEIGHT.
 
-    Colours are `currentColor` and variables (VARIABLES), so that the page chooses them.
+    Colours are variables (VARIABLES), or else `currentColor`, so that the page chooses them.
 
     Returns
     -------
@@ -60,7 +59,7 @@ def structure_paths(smiles: str) -> str | None:
 
 def _small(drawing: str) -> str:
     """RDKit's drawing with one path a style and a digit after the point: a fifth of its size."""
-    drawing = _COLOR.sub(lambda found: VARIABLES[found[0]], drawing)
+    drawing = _COLOR.sub(lambda found: VARIABLES.get(found[0], "currentColor"), drawing)
     by_style: dict[str, list[str]] = {}
     for path, style, fill in _PATH.findall(drawing):
         style = _UNSEEN.sub("", style) or f"fill:{fill}"

@@ -70,8 +70,9 @@ def p_value_chart(title: str, groups: Sequence[tuple[str, str, np.ndarray]], not
     for label, color, values in groups:
         ordered = np.sort(values[np.isfinite(values)])
         if len(ordered):
-            shares = np.arange(1, len(ordered) + 1) / len(ordered)
-            x, y = thinned(np.concatenate([[0], ordered, [1]]), np.concatenate([[0], shares, [1]]))
+            ordered, shares = thinned(ordered, np.arange(1, len(ordered) + 1) / len(ordered))
+            x = np.concatenate([[0], np.repeat(ordered, 2), [1]])  # a step at each value
+            y = np.concatenate([[0, 0], np.repeat(shares, 2)])
             form = "dashed" if color in ("ood", "outside") else "line"
             plot.line(x, y, color, f"{label} ({len(ordered):,})", form)
     return plot.chart(note)

@@ -11,7 +11,7 @@ from pipeline.report.templating import svg
 
 ROW, COLUMN, HEAD, CHARACTER = 26, 64, 14, 6.2  # in the picture's units
 MOST_CHARACTERS = 30  # of a name
-DARK = 0.55  # strength of colour from which on a cell's text is light
+DARK = 0.62  # strength of colour from which on a cell's text is light
 
 
 def heat_map(

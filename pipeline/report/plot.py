@@ -19,7 +19,7 @@ from pipeline.report.templating import SHAPES, svg
 
 WIDTH, WIDE, HEIGHT = 420, 720, 280
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 10, 44
-MOST_POINTS = 400  # of a line: more than a screen shows
+MOST_POINTS = 800  # of a line: more than a screen shows
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Plot:
         """A line; `form` line, dashed, thin or dotted. Points that are no numbers are left out."""
         x, y = np.asarray(x, float), np.asarray(y, float)
         fine = np.isfinite(x) & np.isfinite(y)
-        x, y = thinned(x[fine], y[fine])
+        x, y = thinned(x[fine], y[fine], MOST_POINTS)
         self._add(Mark(form, color, x, y, label))
 
     def stairs(
@@ -144,7 +144,9 @@ def histogram(
     return plot, "; ".join(notes)
 
 
-def thinned(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
+def thinned(
+    x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS // 2
+) -> tuple[np.ndarray, np.ndarray]:
     """At most so many of a line's points, its ends among them."""
     if len(x) <= most:
         return x, y

@@ -10,8 +10,8 @@ from pipeline.report.blocks import Chart
 from pipeline.report.ranks import Ranks
 from pipeline.report.templating import svg
 
-WIDTH, SIDE, TOP = 640, 190, 54
-ROW, CLIQUE = 20, 8
+AXIS, TOP, CHARACTER = 300, 54, 6.6  # in the picture's units
+ROW, CLIQUE, MOST_CHARACTERS = 20, 8, 34
 
 
 def rank_diagram(title: str, names: Sequence[str], found: Ranks, note: str) -> Chart:
@@ -20,10 +20,13 @@ def rank_diagram(title: str, names: Sequence[str], found: Ranks, note: str) -> C
     k = len(order)
     left_half = -(-k // 2)
     cliques = found.cliques
+    texts = {m: f"{_cut(names[m])}  {found.ranks[m]:.2f}" for m in order}
+    side = CHARACTER * max(map(len, texts.values())) + 20
+    width = round(AXIS + 2 * side)
     labels = TOP + 18 + CLIQUE * len(cliques)
 
     def at(rank: float) -> float:
-        return round(SIDE + (rank - 1) / (k - 1) * (WIDTH - 2 * SIDE), 1)
+        return round(side + (rank - 1) / (k - 1) * AXIS, 1)
 
     methods = []
     for place, method in enumerate(order):
@@ -32,8 +35,8 @@ def rank_diagram(title: str, names: Sequence[str], found: Ranks, note: str) -> C
         methods.append(
             {
                 "x": at(found.ranks[method]), "y": labels + ROW * row, "left": on_left,
-                "end": SIDE - 12 if on_left else WIDTH - SIDE + 12,
-                "text": f"{_cut(names[method])}  {found.ranks[method]:.2f}",
+                "end": round(side - 12 if on_left else width - side + 12, 1),
+                "text": texts[method],
             }
         )  # fmt: skip
     ranks = found.ranks[order]
@@ -41,7 +44,7 @@ def rank_diagram(title: str, names: Sequence[str], found: Ranks, note: str) -> C
     drawing = svg(
         "rank_diagram.svg", title=title,
         told="; ".join(f"{names[m]} {found.ranks[m]:.2f}" for m in order),
-        width=WIDTH, height=labels + ROW * (left_half - 1) + 14, top=TOP,
+        width=width, height=labels + ROW * (left_half - 1) + 14, top=TOP,
         axis=(at(1), at(k)), ticks=[(at(r), r) for r in range(1, k + 1)],
         distance=(at(1), at(1 + span), f"critical difference {found.distance:.2f}"
                   + (" (longer than the axis)" if found.distance > k - 1 else "")),
@@ -52,5 +55,5 @@ def rank_diagram(title: str, names: Sequence[str], found: Ranks, note: str) -> C
     return Chart(title, drawing, (), note, wide=True)
 
 
-def _cut(name: str, most: int = 26) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+def _cut(name: str) -> str:
+    return name if len(name) <= MOST_CHARACTERS else f"{name[: MOST_CHARACTERS - 1]}…"

@@ -10,13 +10,12 @@ from pipeline.report.blocks import Section, Text
 from pipeline.report.folders import KINDS, look_into
 from pipeline.report.page import page_bytes
 from pipeline.report.reading import Folder
-from pipeline.report.settings import ReportSettings
+from pipeline.report.settings import PAGE, ReportSettings
 from pipeline.runtime.errors import InputError, told
 from pipeline.runtime.files import absolute, result_or_error, write_atomically
 from pipeline.runtime.text import some
 
 log = logging.getLogger(__name__)
-PAGE = "report.html"
 
 
 def run_report(settings: ReportSettings) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.runtime.settings import Settings, bounded
 
+PAGE = "report.html"
 
 @dataclass(frozen=True, kw_only=True)
 class ReportSettings(Settings):

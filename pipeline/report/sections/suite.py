@@ -73,7 +73,7 @@ def _failed(section: Section, cells: pa.Table, most: int) -> None:
     if not failed:
         section.say("All cells are done.", "note")
         return
-    section.say(f"{len(failed):,} cells failed or are not done; the others count.", "warning")
+    section.say(f"Cells that failed or are not done: {len(failed):,}; the others count.", "warning")
     rows = [
         tuple(Cell(str(v or "–")) for v in (row["data"], row.get("test_data"), method_of(row),
                                             row.get("seed"), row.get("reason") or row["status"]))
@@ -126,7 +126,8 @@ def _ranks(section: Section, rows: list[str], columns: list[str], areas: np.ndar
     )
     if found.friedman is not None:
         alike = "differ" if found.friedman < 0.05 else "may all be alike"
-        note += f" Friedman's test: p = {found.friedman:.2g}, the methods {alike}."
+        p = "p < 0.001" if found.friedman < 0.001 else f"p = {found.friedman:.3f}"
+        note += f" Friedman's test: {p}, the methods {alike}."
     if len(shown) < len(order):
         note += f" The best {len(shown)} of {len(order)} methods are drawn."
     part = Ranks(found.ranks[shown], found.distance, found.friedman, found.holm[shown])
