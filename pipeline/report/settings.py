@@ -8,6 +8,7 @@ from pipeline.runtime.settings import Settings, bounded
 
 PAGE = "report.html"
 
+
 @dataclass(frozen=True, kw_only=True)
 class ReportSettings(Settings):
     """One HTML page, which opens from a file, of what any job left in its output folder."""
@@ -22,7 +23,7 @@ class ReportSettings(Settings):
     """Molecules that are drawn at either end of the scores."""
     map_molecules: int = bounded(1500, least=10)
     """Molecules of each kind on the map of chemical space; of more, so many at random."""
-    scaffold_molecules: int = bounded(10_000, least=1)
+    scaffold_molecules: int = bounded(5_000, least=1)
     """Molecules of a library whose scaffolds are counted; of more, so many at random."""
     table_rows: int = bounded(200, least=1)
     """Rows of a table at most; the page says where it leaves some out."""
