@@ -34,7 +34,7 @@ def chemical_map(
     if len(smiles) < 3:
         return None
     places, told, axes = _layout(ecfp4(smiles), seed)
-    plot = Plot("Chemical space", f"{axes} 1", f"{axes} 2")
+    plot = Plot("Training set and library in chemical space", f"{axes} 1", f"{axes} 2")
     start = 0
     # the training set lies below the library
     for kind, each in kinds.items():

@@ -37,15 +37,19 @@ def drawn(smiles: str, name: str | None, told: str) -> Drawn:
 
 def beside_nearest(row: Mapping[str, Any], by: str) -> list[Drawn]:
     """A row of SCORES, and the training molecule nearest to it if that is known."""
-    p = "not told" if row["p_value"] is None else f"{row['p_value']:.2g}"
-    told = f"energy {row['energy']:.3g}, p = {p}"
+    told = f"energy {_told(row['energy'], '.3g')}, p = {_told(row['p_value'], '.2g')}"
     if by == "expected_error":
-        told = f"predicted {row['prediction']:.3g}, error ≈ {row['expected_error']:.2g}"
+        prediction, error = _told(row["prediction"], ".3g"), _told(row["expected_error"], ".2g")
+        told = f"predicted {prediction}, error ≈\u00a0{error}"
     pair = [drawn(row["smiles"], row["id"], told)]
     if row["nearest_smiles"]:
-        similarity = f"Tanimoto {row['nearest_similarity']:.2f}"
+        similarity = f"Tanimoto {_told(row['nearest_similarity'], '.2f')}"
         pair.append(drawn(row["nearest_smiles"], row["nearest_id"], similarity))
     return pair
+
+
+def _told(value: float | None, form: str) -> str:
+    return "–" if value is None else f"{value:{form}}"
 
 
 @cache

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pipeline.report.blocks import Section
 from pipeline.report.settings import ReportSettings
 from pipeline.report.templating import environment
+from pipeline.runtime.files import absolute
 
 
 def page_bytes(sections: Sequence[Section], settings: ReportSettings) -> bytes:
@@ -17,7 +18,7 @@ def page_bytes(sections: Sequence[Section], settings: ReportSettings) -> bytes:
         words = re.sub(r"[^a-z0-9]+", "-", f"{section.title} {section.folder}".lower()).strip("-")
         section.anchor = f"s{place}-{words}"
     leading = [section for section in sections if section.lead]
-    title = settings.title or settings.folder.rstrip("/").rsplit("/", 1)[-1]
+    title = settings.title or absolute(settings.folder).rsplit("/", 1)[-1]
     text = environment().get_template("page.html").render(
         title=title,
         folder=settings.folder,

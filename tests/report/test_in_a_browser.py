@@ -18,9 +18,11 @@ def shown(browser, page):
     return browser
 
 
-def show(browser, page, width: int = WIDTHS["desk"], dark: bool = False) -> None:
+def show(
+    browser, page, width: int = WIDTHS["desk"], dark: bool = False, media: str = "screen"
+) -> None:
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": [scheme]})
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},
@@ -62,7 +64,8 @@ def test_what_users_wrote_is_text_and_runs_nothing(shown):
 
 def test_every_section_has_its_figures_and_each_is_seen(shown, page):
     titles = {
-        "Energies of the library", "p-values of the library", "Chemical space",
+        "Energies of the library", "p-values of the library",
+        "Training set and library in chemical space",
         "Critical difference", "AUROC by data set and method", "Training loss",
         "Validation AUROC", "Misranked pairs", "Margin", "Weight of pairs in the loss",
         "ROC: finding OOD molecules by energy", "Precision and recall, OOD positive",
@@ -144,6 +147,18 @@ def test_a_table_filters_by_words_in_any_column(shown):
     field.clear()
     field.send_keys(" ")
     assert len(column(shown, block, 0)) == 42
+
+
+def test_it_prints_black_on_white_at_the_width_of_paper_with_all_rows(browser, page):
+    show(browser, page, 700, dark=True, media="print")
+    wide, back, tall = browser.execute_script(
+        """
+        const boxes = Array.from(document.querySelectorAll('.table .scroll'));
+        return [document.documentElement.scrollWidth,
+                getComputedStyle(document.body).backgroundColor,
+                boxes.filter(box => box.scrollHeight > box.clientHeight + 1).length];"""
+    )
+    assert (wide <= 700, back, tall) == (True, "rgb(255, 255, 255)", 0)
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
