@@ -25,7 +25,7 @@ def placements(energies: np.ndarray, is_ood: np.ndarray) -> np.ndarray:
 def leave_one_out_p_values(energies: np.ndarray, is_ood: np.ndarray) -> np.ndarray:
     """Conformal p-values (n,) by the ID molecules, an ID molecule by the others of them.
 
-    As of `pipeline.scoring.calibration`, which has the source.
+    As of `pipeline.evaluation.calibration`, which has the source.
     """
     known = np.sort(energies[~is_ood])
     farther = len(known) - np.searchsorted(known, energies, "left")  # itself among them, if ID

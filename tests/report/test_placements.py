@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from pipeline.evaluation.calibration import Calibration
 from pipeline.report.placements import leave_one_out_p_values, placements
-from pipeline.scoring.calibration import Calibration
 
 
 @pytest.fixture(scope="module")

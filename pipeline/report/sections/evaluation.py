@@ -37,7 +37,7 @@ def evaluation_section(folder: Folder, settings: ReportSettings) -> Section:
     section.add(Facts(_facts(results)))
     _rivals(section, results.get("audit"))
     if folder.has(PREDICTIONS):
-        _predictions(section, folder.columns(PREDICTIONS), settings)
+        _predictions(section, folder.columns(PREDICTIONS), results.get("p_values"), settings)
     else:
         section.lacks(f"Curves and domains are not shown: there is no {PREDICTIONS}.")
     section.add(Heading("Rejected test rows"))
@@ -89,7 +89,9 @@ def _rivals(section: Section, audit: dict[str, Any] | None) -> None:
     )  # fmt: skip
 
 
-def _predictions(section: Section, table: pa.Table, settings: ReportSettings) -> None:
+def _predictions(
+    section: Section, table: pa.Table, p_told: dict[str, Any] | None, settings: ReportSettings
+) -> None:
     is_ood = table["is_ood"].to_numpy().astype(bool)
     energies = table["energy"].to_numpy().astype(float)
     groups = [("ID", "id", energies[~is_ood]), ("OOD", "ood", energies[is_ood])]
@@ -104,11 +106,20 @@ def _predictions(section: Section, table: pa.Table, settings: ReportSettings) ->
         "ID molecules should follow the diagonal; the higher OOD molecules rise at small p-values, "
         "the better they are told apart."
     )
+    if made and p_told:
+        told += (
+            f" p ≤ {p_told['alpha']:g} of {100 * p_told['id_share']:.1f} % of the ID and "
+            f"{100 * p_told['ood_share']:.1f} % of the OOD molecules, by "
+            f"{p_told['calibration_molecules']:,} ID molecules of "
+            f"{'validation' if p_told['calibrated_by'] == 'id_val' else 'calibration'}."
+        )
     if not made:
+        why = (p_told or {}).get("not_made", "an earlier version made it")
         section.lacks(
-            "This evaluation has no p-values of its own, so whether those of a library hold is not "
-            "tested here. Those below are made from the test set: each molecule against all other "
-            "ID test molecules. ID ones are calibrated by that, but their domains need not be."
+            f"This evaluation has no p-values of its own ({why}), so whether those of a library "
+            "hold is not tested here. Those below are made from the test set: each molecule "
+            "against all other ID test molecules. ID ones are calibrated by that, but their "
+            "domains need not be."
         )
     groups = [("ID", "id", p_values[~is_ood]), ("OOD", "ood", p_values[is_ood])]
     section.add(
