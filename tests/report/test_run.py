@@ -225,3 +225,17 @@ def test_the_command_ends_with_the_page(tmp_path, capsys):
         main(ReportSettings, report, "report", ["--folder", str(tmp_path), "--molecules", "-1"]),
         capsys.readouterr().err, "report", "--molecules must be at least 0",
     )  # fmt: skip
+
+
+def test_of_many_methods_the_best_are_drawn_and_that_is_said(tmp_path):
+    rows = [
+        {"data": f"set_{i}", "encoder": "e", "detector": f"d{j}", "seed": 1, "status": "done",
+         "auroc": 0.5 + j / 200 + i / 100} for i in range(3) for j in range(70)
+    ]  # fmt: skip
+    write_suite(tmp_path, pa.Table.from_pylist(rows))
+    page = page_of(tmp_path)
+    told = text_of(page)
+    assert "The best 60 of 70 methods." in told
+    assert "The best 24 of 70 methods are drawn." in told
+    assert page.count('class="cell"') == 180 and "10 more rows are left out." in told
+    assert "e d69, set_2: 0.865" in page and "e d9, set_2" not in page

@@ -7,7 +7,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.evaluation.audit import LEAST_LEAD
-from pipeline.report.blocks import Cell, Charts, Facts, Heading, Section, Table, count, number
+from pipeline.report.blocks import (
+    Cell,
+    Chart,
+    Charts,
+    Facts,
+    Heading,
+    Section,
+    Table,
+    count,
+    number,
+)
 from pipeline.report.cells import METRICS, RIVALS, Mean, matrix, means_of, method_of
 from pipeline.report.heat_map import heat_map
 from pipeline.report.rank_diagram import rank_diagram
@@ -19,7 +29,7 @@ from pipeline.runtime.text import some
 
 CELLS = "cells.parquet"
 REACH = (0.5, 1.0)  # AUROC of no colour and of full colour
-MOST_RANKED = 24  # methods of the diagram
+MOST_RANKED, MOST_MAPPED = 24, 60  # methods of the diagram and of the heat map
 
 
 def suite_section(folder: Folder, settings: ReportSettings) -> Section:
@@ -151,12 +161,18 @@ def _rank_table(names: list[str], order: np.ndarray, found: Ranks) -> Table:
     )  # fmt: skip
 
 
-def _map(rows: list[str], columns: list[str], areas: np.ndarray):
+def _map(rows: list[str], columns: list[str], areas: np.ndarray) -> Chart:
+    note = "– where no cell is done."
+    if len(columns) > MOST_MAPPED:
+        # filled, not NaN: a method may lack all
+        best = np.argsort(-np.nan_to_num(areas).mean(axis=0), kind="stable")[:MOST_MAPPED]
+        note += f" The best {MOST_MAPPED} of {len(columns)} methods."
+        columns, areas = [columns[i] for i in np.sort(best)], areas[:, np.sort(best)]
     if len(columns) > len(rows):  # the longer side downwards, for phones
         rows, columns, areas = columns, rows, areas.T
     return heat_map(
         "AUROC by data set and method", rows, columns, areas, value_name="AUROC", reach=REACH,
-        note="– where no cell is done.",
+        note=note,
     )  # fmt: skip
 
 
