@@ -7,12 +7,14 @@ from pathlib import Path
 from jobs.cli import main, say
 from jobs.compare import compare
 from jobs.encode import encode
+from jobs.report import report
 from jobs.screen import screen
 from jobs.split import split
 from jobs.trust import trust
 from pipeline.comparison.settings import CompareSettings
 from pipeline.encoding.settings import EncodeSettings
 from pipeline.molecules.settings import SplitSettings
+from pipeline.report.settings import PAGE, ReportSettings
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.settings import OutputSettings, bounded
 from pipeline.scoring.screen import ScreenSettings
@@ -22,12 +24,13 @@ from pipeline.trust.settings import TrustSettings
 DATA = Path(__file__).parent.parent / "data"
 TRAINING, LIBRARY = DATA / "activity_training.csv.gz", DATA / "activity_library.csv.gz"
 VIEWS = "unimol,minimol,ecfp,descriptors,distances"
+TITLE = "MolSieve quickstart"
 CHUNK = 64  # rows of the library: few, so that all cores have some
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuickstartSettings(StoreSettings, OutputSettings):
-    """Encode a training set, train on it, screen a library, and see whether the verdict holds.
+    """Encode a training set, train on it, screen a library, see if the verdict holds; one page.
 
     The shipped set is of inhibitors of one target; some values of its library are known.
     """
@@ -83,6 +86,8 @@ def quickstart(settings: QuickstartSettings) -> None:
         )
     )
     _check(settings)
+    say("", "6. all of it on one page (jobs.report)")
+    report(ReportSettings(folder=folder, title=TITLE))
     say(
         "",
         "Where to look:",
@@ -91,6 +96,9 @@ def quickstart(settings: QuickstartSettings) -> None:
         f"  {folder}/trust: retention.png, trust.txt",
         f"  {folder}/comparison: comparison_summary.txt, figures/, and a folder for each run",
         f"  {settings.cache_root}: the store of conformers and features for other runs",
+        "",
+        "The page to look at first, in any browser:",
+        f"  {folder}/{PAGE}",
     )
 
 

@@ -11,8 +11,8 @@ from pipeline.evaluation.audit import rival_lines, warning_of
 from pipeline.evaluation.metrics import METRICS
 from pipeline.runtime.text import aligned
 
-_TITLES = {"auroc": "AUROC", "aupr": "AUPR", "fpr95": "FPR at 95 % TPR"}
-_COSTS = {
+TITLES = {"auroc": "AUROC", "aupr": "AUPR", "fpr95": "FPR at 95 % TPR"}
+COSTS = {
     "encoding_time_seconds": "Encoding, s",
     "train_time_seconds": "Training, s",
     "avg_epoch_time_seconds": "One epoch, s",
@@ -40,7 +40,7 @@ def summary_text(summary: dict[str, Any]) -> str:
     seeds = ", ".join(map(str, summary["seeds"])) or "none"
     metrics = [
         [
-            f"{_TITLES[name]} ({BETTER[name]} is better)",
+            f"{TITLES[name]} ({BETTER[name]} is better)",
             *(spread_text(arms[arm]["metrics"][name]) for arm in ARMS),
             "–" if improvement is None else _difference(improvement[name], sign="+"),
         ]
@@ -48,7 +48,7 @@ def summary_text(summary: dict[str, Any]) -> str:
     ]
     costs = [
         [title, *(_cost_cell(arms[arm]["costs"].get(key)) for arm in ARMS)]
-        for key, title in _COSTS.items()
+        for key, title in COSTS.items()
         if any(key in arms[arm]["costs"] for arm in ARMS)
     ]
     lines = [
@@ -79,7 +79,7 @@ def summary_text(summary: dict[str, Any]) -> str:
     if summary["failed"]:
         lines += ["", "Failed runs:"]
         lines += [f"  {f['arm']}, seed {f['seed']}: {f['reason']}" for f in summary["failed"]]
-    return "\n".join([*lines, "", _conclusion(improvement), ""])
+    return "\n".join([*lines, "", conclusion(improvement), ""])
 
 
 def _rivals(made: dict[str, Any] | None, arms: Mapping[str, Any]) -> list[str]:
@@ -105,7 +105,8 @@ def _cost_cell(found: Mapping[str, float] | None) -> str:
     return "–" if found is None else f"{found['mean']:.2f} ({found['max']:.2f})"
 
 
-def _conclusion(improvement: dict[str, Any] | None) -> str:
+def conclusion(improvement: dict[str, Any] | None) -> str:
+    """What finetuning changes, in a sentence: shown only if the interval and all seeds agree."""
     if improvement is None:
         return "No seed finished in both arms: nothing to conclude."
     auroc = improvement["auroc"]

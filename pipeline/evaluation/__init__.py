@@ -2,5 +2,5 @@
 
 In: the folder `checkpoint`. Out: ood_evaluation_results.json, detailed_predictions.csv.
 
-Read first: `run` (what jobs.evaluate calls), then `metrics` and `audit`.
+Read first: `run` (what jobs.evaluate calls), then `metrics`, `audit` and `p_values`.
 """

@@ -16,6 +16,7 @@ import torch
 from pipeline.encoding.views import check_views, encode_views, open_views
 from pipeline.evaluation.audit import audit
 from pipeline.evaluation.metrics import evaluate
+from pipeline.evaluation.p_values import p_values_of
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.molecules.rejected import write_rejected
 from pipeline.molecules.roles import assign_roles
@@ -68,6 +69,7 @@ def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
     )
     seconds = time.perf_counter() - started
     is_ood = pc.equal(encoded.molecules["role"], "ood_test").to_numpy(zero_copy_only=False)
+    p_told, p_values = p_values_of(checkpoint, encoded, is_ood, energies)
     label, bootstrap = encoded.result.label, settings.bootstrap_samples
     results = {
         **label,
@@ -78,6 +80,7 @@ def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
             energies[~is_ood], energies[is_ood], bootstrap_samples=bootstrap, seed=settings.seed
         ),
         "audit": _audit(checkpoint, encoded.molecules, is_ood, energies, settings),
+        "p_values": p_told,
         "test_molecules_seen_in_training": overlap,
         "rejected": encoded.rejected.num_rows,
         "structures": encoded.structures,
@@ -93,6 +96,7 @@ def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
         **{name: molecules[name] for name in ("id", "smiles")},
         "is_ood": is_ood.astype(int),
         "energy": energies,
+        **({} if p_values is None else {"p_value": p_values}),
         "domain": molecules["domain"],
         "structure": molecules["structure"],
     }

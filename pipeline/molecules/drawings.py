@@ -14,9 +14,9 @@ from rdkit import Chem, rdBase
 from rdkit.Chem.Draw import rdMolDraw2D
 
 from pipeline.runtime.plots import save_figure
+from pipeline.runtime.text import shortened
 
 MOLECULES_A_ROW = 4
-ID_CHARACTERS = 30
 
 
 class Cell(NamedTuple):
@@ -104,11 +104,3 @@ def _structure(smiles: str) -> np.ndarray | None:
     canvas = rdMolDraw2D.MolDraw2DCairo(480, 360)
     rdMolDraw2D.PrepareAndDrawMolecule(canvas, molecule)
     return matplotlib.image.imread(io.BytesIO(canvas.GetDrawingText()), format="png")
-
-
-def shortened(text: str) -> str:
-    """A long id without its middle: data sets tell rows apart at the end, sources in front."""
-    if len(text) <= ID_CHARACTERS:
-        return text
-    head = (ID_CHARACTERS - 1) // 2
-    return f"{text[:head]}…{text[head + 1 - ID_CHARACTERS :]}"

@@ -40,6 +40,14 @@ def some(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
+def shortened(text: str, most: int = 30) -> str:
+    """A long id without its middle: data sets tell rows apart at the end, sources in front."""
+    if len(text) <= most:
+        return text
+    head = (most - 1) // 2
+    return f"{text[:head]}…{text[head + 1 - most :]}"
+
+
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table with aligned columns, the header underlined."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]

@@ -4,5 +4,5 @@ In: the folder `checkpoint`, data files. Out: `scores` and `rejected` as Parquet
 and least OOD molecules.
 
 Read first: `run` (what jobs.score calls), `graph` (the steps in order), `steps` (what runs on
-workers), `calibration` (p-values), `repeated_ids`.
+workers), `verdicts`, `repeated_ids`.
 """

@@ -48,7 +48,7 @@ class Trusted:
         from pipeline.molecules.drawings import Pairs, pairs_figure  # imports matplotlib
 
         by = "expected_error" if self.ends["expected_error"][0].num_rows else "energy"
-        low, high = (_different(end.to_pylist()) for end in self.ends[by])
+        low, high = (different(end.to_pylist()) for end in self.ends[by])
         if not low:
             return False
         titles = {
@@ -73,12 +73,12 @@ def end_of(table: pa.Table, count: int, column: str, order: str) -> pa.Table:
     return table.take(pc.select_k_unstable(table, k=min(count, table.num_rows), sort_keys=keys))
 
 
-def _different(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def different(rows: list[dict[str, Any]], most: int = DRAWN) -> list[dict[str, Any]]:
     """The first rows that have different nearest molecules; a series would fill the picture."""
     first: dict[str, dict[str, Any]] = {}
     for row in rows:
-        first.setdefault(row["nearest_smiles"], row)
-    return list(first.values())[:DRAWN]
+        first.setdefault(row["nearest_smiles"] or row["id"], row)
+    return list(first.values())[:most]
 
 
 def _pair(row: Mapping[str, Any], by: str) -> tuple[Any, Any]:

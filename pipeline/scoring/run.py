@@ -17,6 +17,7 @@ from pipeline.conformers.structure import structure_counts
 from pipeline.encoding.stored_features import encode, stages_of
 from pipeline.encoding.tuning import tuned_pool
 from pipeline.encoding.views import Plans, check_encoders, heaviest, plan_views
+from pipeline.evaluation.calibration import Calibration, held_out
 from pipeline.molecules.folders import data_files
 from pipeline.molecules.formats import check_files
 from pipeline.molecules.rejected import warn_if_many
@@ -24,7 +25,6 @@ from pipeline.molecules.sources import check_first_rows
 from pipeline.runtime import telemetry
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import json_bytes, write_atomically
-from pipeline.scoring.calibration import Calibration
 from pipeline.scoring.extremes import write_extremes
 from pipeline.scoring.graph import scoring_graph
 from pipeline.scoring.levels import Levels
@@ -161,30 +161,22 @@ def judge_of(checkpoint: Checkpoint, plans: Plans, settings: ScoreSettings) -> J
 
 
 def calibrated(checkpoint: Checkpoint, plans: Plans) -> tuple[Calibration, str]:
-    """Scores of ID molecules that training did not fit by, and which these are.
+    """Scores of ID molecules that training did not fit by, and which these are; see `held_out`.
 
-    Their features come from the store, or are encoded now. They are the molecules that nothing was
-    chosen by either, or, where the checkpoint has none, those of validation.
+    Their features come from the store, or are encoded now.
     """
-    molecules = checkpoint.molecules
-    if "smiles" not in molecules.column_names:
-        raise InputError(
-            "the checkpoint does not hold its validation molecules' SMILES, by which scores are "
-            "calibrated; train again with this version"
-        )
-    role = "id_cal" if checkpoint.of_role("id_cal").num_rows else "id_val"
-    held_out = checkpoint.of_role(role)
+    molecules, role = held_out(checkpoint)
     if role == "id_val":
         log.warning(
             "p-values are calibrated by the molecules that training chose its best epoch by, for "
             "want of others: they are a little too small"
         )
     for plan in plans.values():
-        index = encode(held_out, plan).features.index()
-        held_out = held_out.filter(pa.array([k in index for k in held_out["key"].to_pylist()]))
-    if held_out.num_rows == 0:
+        index = encode(molecules, plan).features.index()
+        molecules = molecules.filter(pa.array([k in index for k in molecules["key"].to_pylist()]))
+    if molecules.num_rows == 0:
         raise InputError("none of the checkpoint's ID calibration molecules can be encoded")
-    scores = checkpoint.scores(described_from_store(checkpoint, held_out, plans))
+    scores = checkpoint.scores(described_from_store(checkpoint, molecules, plans))
     return Calibration(np.sort(scores)), role
 
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.detectors.feature_space import Described
+from pipeline.evaluation.calibration import Calibration
 from pipeline.molecules.fingerprints import packed_ecfp4
 from pipeline.molecules.neighbours import nearest
-from pipeline.scoring.calibration import Calibration
 from pipeline.scoring.levels import SCORES, Levels, relevelled
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.trust.in_checkpoint import KeptErrors

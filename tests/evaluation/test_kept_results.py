@@ -57,6 +57,10 @@ def test_a_kept_checkpoint_gives_the_kept_energies(name, tmp_path, monkeypatch):
     results = run_evaluation(EvaluateSettings(checkpoint=checkpoint, **usual(tmp_path)))
     assert results["encoding_time_seconds"] == 0  # all features were found
     assert results["structures"]["3d"] > 0 and "unknown" not in results["structures"]
+    if name == "frozen":  # its store has all features of training
+        assert results["p_values"]["calibrated_by"] == "id_val"
+    else:
+        assert "the store lacks features of" in results["p_values"]["not_made"]
     file = "detailed_predictions.csv"
     energies, kept = (column(folder / file, "energy") for folder in (tmp_path, KEPT / name))
     assert np.ptp(kept) > 1e-3

@@ -8,12 +8,14 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from pipeline.detectors.energy_head import EnergyHead
+from pipeline.detectors.feature_space import Described
 from pipeline.detectors.losses import training_loss
 from pipeline.encoding.tables import Tables
 from pipeline.evaluation.run import run_evaluation
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.molecules.roles import assign_roles
 from pipeline.runtime.errors import InputError
+from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.run import run_training
 from pipeline.training.settings import TrainSettings
 from tests.conftest import SAMPLE
@@ -157,6 +159,29 @@ def test_predictions_give_the_same_metrics_again(runs):
     assert len(rows) == evaluation["id_molecules"] + evaluation["ood_molecules"]
     assert roc_auc_score(labels, energies) == pytest.approx(evaluation["auroc"], abs=1e-6)
     assert len({row["id"] for row in rows}) == len(rows)
+
+
+def test_p_values_are_the_share_of_held_out_molecules_at_least_as_far_out(runs):
+    settings, _, evaluation = runs[42]
+    checkpoint = load_checkpoint(f"{settings.output_dir}/checkpoint")
+    held_out = checkpoint.of_role(evaluation["p_values"]["calibrated_by"])
+    keys = held_out["key"].to_pylist()
+    features = Tables.of(settings).features.read_features(keys)
+    block = {settings.view_names[0]: features}
+    smiles = held_out["smiles"].to_pylist()
+    known = checkpoint.scores(Described(block, smiles, checkpoint.references.rows(keys)))
+    with open(f"{settings.output_dir}/detailed_predictions.csv") as file:
+        rows = list(csv.DictReader(file))
+    energies = np.array([float(row["energy"]) for row in rows])
+    wanted = (1 + (known >= energies[:, None] - 1e-6).sum(axis=1)) / (len(known) + 1)
+    found = np.array([float(row["p_value"]) for row in rows])
+    assert np.abs(found - wanted).max() <= 1.001 / (len(known) + 1)  # rounding of equal energies
+    assert np.mean(found == wanted) > 0.98
+    is_ood = np.array([row["is_ood"] == "1" for row in rows])
+    told = evaluation["p_values"]
+    assert told["calibration_molecules"] == len(known)
+    assert told["id_share"] == pytest.approx(np.mean(found[~is_ood] <= 0.05))
+    assert told["ood_share"] == pytest.approx(np.mean(found[is_ood] <= 0.05))
 
 
 def evaluation_settings(run, tmp_path, **changes):

@@ -24,23 +24,26 @@ def test_the_library_has_no_training_molecule_and_values_of_some():
     assert "CC BY-SA 3.0" in (DATA / "LICENSE").read_text()
 
 
+JOBS = ["split", "encode", "compare", "screen", "trust", "report"]
+
+
 @pytest.fixture
 def calls(monkeypatch) -> list[tuple[str, object]]:
     """The jobs that were called, and their settings; none of them runs."""
     made = []
-    for job in ("split", "encode", "compare", "screen", "trust"):
+    for job in JOBS:
         monkeypatch.setattr(quickstart, job, lambda settings, job=job: made.append((job, settings)))
     return made
 
 
-def test_the_whole_flow_on_one_store(calls, tmp_path):
+def test_the_whole_flow_on_one_store(calls, tmp_path, capsys):
     store = str(tmp_path / "store")
     quickstart.quickstart(
         QuickstartSettings(
             output_dir=str(tmp_path), cache_root=store, seeds=[1, 2], force_recompute_cache=True
         )
     )
-    assert [job for job, _ in calls] == ["split", "encode", "compare", "screen", "trust"]
+    assert [job for job, _ in calls] == JOBS
     made = dict(calls)
     assert made["encode"].data_file == made["compare"].data_file == made["split"].output
     assert [made[job].cache_root for job in ("encode", "compare", "screen")] == [store] * 3
@@ -51,6 +54,8 @@ def test_the_whole_flow_on_one_store(calls, tmp_path):
     assert made["compare"].seeds == [1, 2]
     assert made["screen"].views.split(",")[0] == "unimol"
     assert made["trust"].data_file == f"{made['screen'].output_dir}/scores"
+    assert made["report"].folder == str(tmp_path)
+    assert capsys.readouterr().out.splitlines()[-1] == f"  {tmp_path}/report.html"
 
 
 def test_a_missing_sample_is_told(calls, monkeypatch, tmp_path):

@@ -59,14 +59,17 @@ def run(bare, tmp_path):
     return run
 
 
-def test_the_wheel_holds_every_module_and_the_small_model(wheel):
+def test_the_wheel_holds_every_module_the_small_model_and_the_templates(wheel):
     modules = {
         str(path.relative_to(REPOSITORY))
         for package in PACKAGES
         for path in (REPOSITORY / package).rglob("*.py")
     }
     mini = {f"pipeline/encoders/unimol/mini/{name}" for name in ("mini.pt", "dict.txt")}
-    assert modules | mini <= set(ZipFile(wheel).namelist())
+    templates = {
+        str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("pipeline/report/templates/*")
+    }
+    assert templates and modules | mini | templates <= set(ZipFile(wheel).namelist())
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ from jobs import score as score_job
 from jobs.cli import main
 from pipeline.detectors.energy_head import EnergyHead, energies_of
 from pipeline.encoders import load_encoder
+from pipeline.evaluation.calibration import Calibration
 from pipeline.molecules.identity import canonicalize
 from pipeline.runtime.errors import InputError
-from pipeline.scoring.calibration import Calibration
 from pipeline.scoring.run import run_scoring
 from pipeline.scoring.settings import ScoreSettings
 from tests.commands import assert_one_line, start_job, wait_until

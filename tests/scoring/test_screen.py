@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.screen import verdict_lines
 from pipeline.molecules.identity import canonicalize
 from pipeline.runtime.errors import InputError
 from pipeline.scoring import screen
 from pipeline.scoring.screen import ScreenSettings, check_screen, run_screen
+from pipeline.scoring.verdict_text import verdict_lines
 from tests.made_sets import INSIDE, VIEWS, hiv, moses, values_of, write_set, write_table
 from tests.scoring_here import scored, scoring_here
 

@@ -19,13 +19,13 @@ from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
 from pipeline.detectors.distance_regression import DistanceRegression
 from pipeline.detectors.energy_head import EnergyHead, energies_of
 from pipeline.detectors.feature_space import FeatureSpace
+from pipeline.evaluation.calibration import Calibration
 from pipeline.molecules.fingerprints import packed_ecfp4
 from pipeline.molecules.identity import canonicalize
 from pipeline.molecules.neighbours import nearest
 from pipeline.molecules.sources import parse_rows
 from pipeline.runtime.errors import InputError
 from pipeline.scoring import output_folder
-from pipeline.scoring.calibration import Calibration
 from pipeline.scoring.run import run_scoring
 from pipeline.training import training_set
 from pipeline.training.run import run_training

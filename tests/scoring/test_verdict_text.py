@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.screen import verdict_lines
+from pipeline.scoring.verdict_text import verdict_lines
 
 VERDICT = {
     "molecules": 1010, "in_training": 10, "inside": 750, "outside": 250,
@@ -33,7 +33,7 @@ def test_a_line_that_a_simple_measure_draws_is_said_to_be_easy():
     warning = (
         "rings alone has AUROC 0.97 on these molecules, the model 0.98: this split says little"
     )
-    line = told(warning=warning).splitlines()[-1].strip()
+    line = told(warning=warning).splitlines()[-1]
     assert line == (
         "the line between inside and outside is an easy one to draw: rings alone has AUROC 0.97 on "
         "validation molecules, the model 0.98"

@@ -8,8 +8,15 @@ was compared with (arXiv:2509.25509) has this sign reversed; here it is not.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+
+from pipeline.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from pipeline.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -34,3 +41,23 @@ class Calibration:
         n = len(self.energies)
         allowed = int(np.floor(alpha * (n + 1) * (1 + 1e-12))) - 1
         return float(self.energies[n - 1 - allowed]) if allowed >= 0 else float("inf")
+
+
+def held_out(checkpoint: Checkpoint) -> tuple[pa.Table, str]:
+    """ID molecules that training did not fit by, which calibrate, and their role.
+
+    They are those that nothing was chosen by either, or, where the checkpoint has none, those of
+    validation.
+
+    Raises
+    ------
+    InputError
+        If the checkpoint is of a version that did not keep their SMILES.
+    """
+    if "smiles" not in checkpoint.molecules.column_names:
+        raise InputError(
+            "the checkpoint does not hold its validation molecules' SMILES, by which scores are "
+            "calibrated; train again with this version"
+        )
+    role = "id_cal" if checkpoint.of_role("id_cal").num_rows else "id_val"
+    return checkpoint.of_role(role), role

@@ -1,0 +1,86 @@
+"""Which folders of a folder the page can tell of: each is known by a file that its job writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pipeline.report.reading import Folder
+from pipeline.report.sections.comparison import comparison_section
+from pipeline.report.sections.encoded import encoded_section
+from pipeline.report.sections.evaluation import evaluation_section
+from pipeline.report.sections.library import library_section
+from pipeline.report.sections.pretraining import pretraining_section
+from pipeline.report.sections.suite import suite_section
+from pipeline.report.sections.training import training_section
+from pipeline.report.sections.trust import trust_section
+
+DEPTH = 3  # folders below --folder that are looked at
+# Folders of files alone, or of runs that the section above them tells of.
+CLOSED = ("scores", "rejected", "checkpoint", "figures", "tables")
+
+
+class Kind(NamedTuple):
+    """A kind of folder.
+
+    Attributes
+    ----------
+    mark : the file or folder by which it is known.
+    section : what makes its part of the page.
+    closed : whether what lies below it is told by that part.
+    """
+
+    name: str
+    mark: str
+    section: Callable
+    closed: bool = False
+
+
+# In the order of the page: verdicts first, then what they rest on.
+KINDS = (
+    Kind("a scored library", "scores", library_section),
+    Kind("scores judged", "trust.json", trust_section),
+    Kind("a suite", "cells.parquet", suite_section, closed=True),
+    Kind("a comparison", "comparison_summary.json", comparison_section, closed=True),
+    Kind("an evaluation", "ood_evaluation_results.json", evaluation_section),
+    Kind("a training", "training_stats.json", training_section),
+    Kind("a pretraining", "pretraining_curves.csv", pretraining_section),
+    Kind("encoded molecules", "molecules.parquet", encoded_section),
+)
+
+
+class Found(NamedTuple):
+    """What a folder holds.
+
+    Attributes
+    ----------
+    parts : kinds with their folders, in the order of the page.
+    unknown : folders and files in the top folder that no part tells of.
+    """
+
+    parts: list[tuple[Kind, Folder]]
+    unknown: list[str]
+
+
+def look_into(folder: Folder) -> Found:
+    """The parts of the page, of a folder and of those below it."""
+    parts = _parts(folder, DEPTH)
+    places = {place.place.split("/", 1)[0] for _, place in parts}
+    # one kind of run leaves several files of its own beside the one that it is known by
+    whole = "" in places
+    unknown = [
+        name for name in folder.names()
+        if not whole and name not in places and not name.startswith("report")
+    ]  # fmt: skip
+    order = {kind.name: number for number, kind in enumerate(KINDS)}
+    return Found(sorted(parts, key=lambda p: (order[p[0].name], p[1].place)), unknown)
+
+
+def _parts(folder: Folder, depth: int) -> list[tuple[Kind, Folder]]:
+    names = folder.names()
+    found = [(kind, folder) for kind in KINDS if kind.mark in names]
+    if depth and not any(kind.closed for kind, _ in found):
+        for name in names:
+            if name not in CLOSED and "." not in name:
+                found += _parts(folder.below(name), depth - 1)
+    return found

@@ -1,0 +1,5 @@
+"""One file a kind of folder: what the page shows of it.
+
+Each has one function of the folder and the settings that gives a `Section`. What the folder lacks
+is said in the section, not left out.
+"""
