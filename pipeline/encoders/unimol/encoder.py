@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.encoders.from_smiles import features_of_smiles
 from pipeline.encoders.unimol.batching import Budget, budget_for, pad_batch, plan_batches
 from pipeline.encoders.unimol.engine.forward import build_engine, on
 from pipeline.encoders.unimol.finetuning.trunk import TrunkRow
@@ -22,10 +23,10 @@ from pipeline.encoders.unimol.weights import resolve_weights
 from pipeline.runtime.errors import OUT_OF_MEMORY, RowRejected
 
 if TYPE_CHECKING:
+    from pipeline.conformers.conformer import Conformer
     from pipeline.encoders.unimol.finetuning.finetuned import FinetunedEncoder
 
 log = logging.getLogger(__name__)
-
 
 CODE_VERSION = 2  # raise it when the same input would give other features
 
@@ -36,9 +37,8 @@ def _finetuned(
     """A checkpoint's encoder; weights and token order as given, else as the checkpoint has them."""
     if folder is None:
         return None, weights, token_order
-    from pipeline.encoders.unimol.finetuning.finetuned import (
-        read_finetuned,
-    )  # needs more than torch and numpy
+    # needs more than torch and numpy
+    from pipeline.encoders.unimol.finetuning.finetuned import read_finetuned
 
     made = read_finetuned(folder)
     order = made.token_order if token_order == "auto" else token_order
@@ -157,6 +157,9 @@ class UniMolEncoder:
         so that every spelling of a molecule has one feature; for the same features here, pass
         `pipeline.molecules.identity.canonicalize(smiles)`.
 
+        Where they are many, RDKit works in child processes on all cores, while conformers that
+        are there are encoded; a terminal shows how far it is.
+
         Returns
         -------
         (n, dim) float32 array in the order given.
@@ -164,12 +167,19 @@ class UniMolEncoder:
         Raises
         ------
         pipeline.runtime.errors.RowRejected
-            If a SMILES does not parse or RDKit cannot place its atoms.
+            If a SMILES does not parse or RDKit cannot place its atoms; in a child process also if
+            RDKit takes more than a minute or 4 GiB, or crashes. A note names the SMILES.
         """
-        from pipeline.conformers.rdkit_embedder import embed  # needs RDKit
 
-        made = [embed(s, hydrogens=self.weights.keeps_hydrogens) for s in smiles]
-        return self.encode_conformers([(c.atoms, c.coords) for c in made])
+        def encode(_: Sequence[int], made: Sequence[Conformer]) -> np.ndarray:
+            return self.encode_conformers([(c.atoms, c.coords) for c in made])
+
+        return features_of_smiles(
+            smiles, encode, self.dim,
+            hydrogens=self.weights.keeps_hydrogens,
+            device=self.device.type,
+            what="unimol features",
+        )  # fmt: skip
 
     def prepare(self, row: Mapping[str, Any]) -> TokenizedMolecule:
         """One row with `atoms` (N,) and flat `coords` (3N,) as this encoder's tokens.
