@@ -10,6 +10,7 @@ import os
 import platform
 import resource
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -24,8 +25,9 @@ from pipeline.runtime.errors import InputError, RowRejected
 
 START_LIMIT_SECONDS = 120
 DEFAULT_LIMIT_GB = 4.0
+NICE = 10  # where cores are shared, an encoder with a full batch goes first
 ATTEMPTS = 2
-CHILD = "from pipeline.conformers.child_process import serve; serve({})"
+CHILD = "from pipeline.conformers.child_process import serve; serve({}, {})"
 
 
 class IsolatedEmbedder:
@@ -36,6 +38,7 @@ class IsolatedEmbedder:
     seed, hydrogens, method : as `embed`.
     limit_seconds : wall-clock time that one molecule may take.
     limit_gb : memory that the child may take, GiB.
+    nice : how far the child steps back where cores are shared.
     """
 
     def __init__(
@@ -46,10 +49,12 @@ class IsolatedEmbedder:
         limit_seconds: float,
         limit_gb: float = DEFAULT_LIMIT_GB,
         method: str = METHODS[0],
+        nice: int = NICE,
     ):
-        self.limit_seconds, self.limit_gb = limit_seconds, limit_gb
+        self.limit_seconds, self.limit_gb, self.nice = limit_seconds, limit_gb, nice
         self.recipe = {"seed": seed, "hydrogens": hydrogens, "method": method}
         self._child: subprocess.Popen | None = None
+        self._ended = False
 
     def embed(self, smiles: str) -> Conformer:
         """As `embed`; RowRejected also if the child exceeds a limit, or dies each time.
@@ -68,7 +73,7 @@ class IsolatedEmbedder:
                 ) from None
             except (EOFError, BrokenPipeError):  # or the system killed it for others' memory
                 code = self.close()
-                if attempt == ATTEMPTS:
+                if attempt == ATTEMPTS or self._ended:
                     raise RowRejected(
                         f"RDKit crashed on it {ATTEMPTS} times (exit code {code})"
                     ) from None
@@ -105,6 +110,13 @@ class IsolatedEmbedder:
         self._child = None
         return code
 
+    def end(self) -> None:
+        """Kill the child for good, also from another thread while it is at work."""
+        self._ended = True
+        child = self._child
+        if child is not None:
+            child.kill()
+
     def _running_child(self) -> subprocess.Popen:
         for attempt in range(1, ATTEMPTS + 1):
             if self._child is not None:
@@ -112,20 +124,22 @@ class IsolatedEmbedder:
             try:
                 self._child = self._started_child()
                 _read_line(self._child, START_LIMIT_SECONDS)  # "ready"
+                if self._ended:
+                    self._child.kill()
             except (TimeoutError, EOFError, OSError) as error:
                 code = self.close()
-                if attempt == ATTEMPTS:
+                if attempt == ATTEMPTS or self._ended:
                     raise InputError(
                         f"the process that makes conformers does not start on {platform.node()} "
-                        f"(exit code {code}{f', {error}' if str(error) else ''}); the log of its "
-                        "Ray worker says why. If it is memory, raise --conformer_gb, which is "
-                        f"{self.limit_gb:g}"
+                        f"(exit code {code}{f', {error}' if str(error) else ''}); standard "
+                        "error, or the log of its Ray worker, says why. If it is memory, raise "
+                        f"--conformer_gb, which is {self.limit_gb:g}"
                     ) from None
         return self._child
 
     def _started_child(self) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-c", CHILD.format(self.limit_gb)],
+            [sys.executable, "-c", CHILD.format(self.limit_gb, self.nice)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)},
@@ -149,16 +163,18 @@ def _read_line(child: subprocess.Popen, limit_seconds: float) -> bytes:
     return received
 
 
-def serve(limit_gb: float) -> None:
+def serve(limit_gb: float, nice: int) -> None:
     """The child's loop: one JSON request a line on stdin, one JSON answer a line on stdout.
 
     Parameters
     ----------
     limit_gb : address space that this process may take, GiB.
+    nice : how far it steps back where cores are shared.
     """
     limit = int(limit_gb * 1024**3)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    os.nice(10)  # where cores are shared, an encoder with a full batch goes first
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which kills this one
+    os.nice(nice)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever RDKit prints must not mix with the answers
     RDLogger.DisableLog("rdApp.*")  # the reason for each rejected molecule is kept with it

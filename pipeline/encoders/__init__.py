@@ -16,10 +16,13 @@ from pipeline.runtime.errors import InputError
 # Each encoder is imported only when it is asked for: they need different libraries.
 ENCODERS = {
     "unimol": "pipeline.encoders.unimol:UniMolEncoder",
+    "unimol2": "pipeline.encoders.unimol2.encoder:UniMol2Encoder",
     "minimol": "pipeline.encoders.minimol.encoder:MiniMolEncoder",
     "ecfp": "pipeline.encoders.ecfp:EcfpEncoder",
     "descriptors": "pipeline.encoders.descriptors:DescriptorEncoder",
 }
+
+SIZED = ("unimol2",)  # those that --model_size chooses a model of
 
 
 def encoder_class(name: str) -> type[Encoder]:
@@ -59,4 +62,4 @@ def load_encoder(name: str, **settings: Any) -> Encoder:
     return encoder_class(name)(**settings)
 
 
-__all__ = ["ENCODERS", "Encoder", "encoder_class", "load_encoder"]
+__all__ = ["ENCODERS", "SIZED", "Encoder", "encoder_class", "load_encoder"]

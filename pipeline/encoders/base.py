@@ -20,6 +20,8 @@ class Encoder(Protocol):
     dim : length of a feature vector.
     needs_conformers : whether rows reach it with `atoms` and `coords`; if not, the flow
         makes no conformers.
+    takes_given_structures : whether a file's own structures will do; not where it reads the
+        graph too, since a file's atoms stand in an order of their own.
     uses_torch : whether it computes with torch, on a GPU if there is one. One that does not works
         on CPU cores, whatever the device, and its workers are spared the import.
     """
@@ -27,6 +29,7 @@ class Encoder(Protocol):
     name: str
     dim: int
     needs_conformers: bool
+    takes_given_structures: bool
     uses_torch: bool
 
     @staticmethod
@@ -43,7 +46,9 @@ class Encoder(Protocol):
         ...
 
     def prepare(self, row: Mapping[str, Any]) -> Any:
-        """One row of the flow (`smiles`, or `atoms` and `coords`) as this encoder's input.
+        """One row of the flow as this encoder's input.
+
+        It has `smiles`, and `atoms` and `coords` if the encoder needs conformers.
 
         Raises RowRejected if this encoder cannot take the molecule.
         """

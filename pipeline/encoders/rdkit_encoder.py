@@ -29,6 +29,7 @@ class RdkitEncoder:
     dim: ClassVar[int]
     RECIPE: ClassVar[dict[str, Any]]
     needs_conformers = False
+    takes_given_structures = False
     uses_torch = False
 
     def __init__(self, finetuned: str | None = None, **_: Any):

@@ -17,7 +17,13 @@ from pipeline.store.keyed_table import KeyedTable
 
 @dataclass(frozen=True)
 class Pending:
-    """Work left: what to embed, and the places of conformers that the store has."""
+    """Work left: what to embed, and what has its conformer in the store.
+
+    Attributes
+    ----------
+    unmade : TO_EMBED.
+    stored : `KeyedTable.places` of conformers, and `smiles`.
+    """
 
     unmade: pa.Table
     stored: pa.Table
@@ -102,5 +108,8 @@ def pending_of(todo: pa.Table, plan: EncodingPlan) -> Pending:
         )
     if plan.settings.force_recompute_cache:
         have = given
-    places = conformers.places(todo["key"].filter(pa.array(have)).to_pylist(), index)
+    ready = todo.filter(pa.array(have))
+    places = conformers.places(ready["key"].to_pylist(), index)
+    order = pc.index_in(places["key"], ready["key"].combine_chunks())
+    places = places.append_column("smiles", ready["smiles"].take(order))
     return Pending(todo.filter(pa.array(~have)), places)

@@ -112,10 +112,14 @@ def open_run(settings: S, notes: Sequence[str] = ()) -> tuple[EncodingPlan[S], M
 
 
 def check_structures(structures: str, tables: Tables) -> None:
-    """InputError if --structures file is asked of an encoder that takes no structures."""
+    """InputError if --structures file is asked of an encoder that takes no such structures."""
+    name = tables.identity["encoder"]
     if structures == "file" and tables.conformers is None:
+        raise InputError(f"--structures file: {name} takes no 3D structures; leave it out")
+    if structures == "file" and not encoder_class(name).takes_given_structures:
         raise InputError(
-            f"--structures file: {tables.identity['encoder']} takes no 3D structures; leave it out"
+            f"--structures file: {name} reads the bonds of the canonical SMILES too, whose atoms "
+            "stand in another order than the file's; leave it out"
         )
 
 

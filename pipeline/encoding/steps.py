@@ -84,10 +84,11 @@ def _embedder(**recipe: Any) -> IsolatedEmbedder:
 
 
 def read_conformers(places: pa.Table, tables: Tables) -> pa.Table:
-    """Rows to encode from conformers that the store has; see `KeyedTable.places`."""
+    """Rows to encode from conformers that the store has; see `Pending.stored`."""
     if places.num_rows == 0:
         return TO_ENCODE.empty_table()
     found = tables.conformers.read_places(places)
+    found = found.append_column("smiles", places["smiles"])
     nothing = pa.nulls(found.num_rows, pa.string())
     structures = [structure_of_row(row, tables) for row in rows_of(found)]
     found = found.append_column("structure", pa.array(structures, pa.string()))
@@ -102,8 +103,10 @@ def pooled_encoder(plan: EncodingPlan, pool: EncoderPool) -> Encoder:
         import torch  # only here: workers that make conformers or fingerprints do without it
 
         torch.set_num_threads(1)
+    size = {} if settings.model_size is None else {"model_size": settings.model_size}
     return load_encoder(
         settings.foundation_model,
+        **size,
         weights=plan.weights,
         device=pool.device,
         precision=settings.precision,

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from pipeline.conformers import conformer
-from pipeline.encoders import encoder_class
+from pipeline.encoders import SIZED, encoder_class
 from pipeline.encoders.settings import EncoderSettings
+from pipeline.runtime.errors import InputError
 from pipeline.store.keyed_table import KeyedTable, Snapshot
 
 _TEXT = pa.string()
@@ -82,11 +83,19 @@ class Tables:
         Raises
         ------
         InputError
-            If the encoder is not installed, or its weights cannot be had or do not fit.
+            If the encoder is not installed, its weights cannot be had or do not fit, or it has
+            no sizes and one is asked for.
         """
         root = settings.cache_root
         kind = encoder_class(settings.foundation_model)
+        size = {} if settings.model_size is None else {"model_size": settings.model_size}
+        if size and kind.name not in SIZED:
+            raise InputError(
+                f"--model_size: {kind.name} has one size, only {' and '.join(SIZED)} comes in "
+                "several; leave it out"
+            )
         identity = kind.identity(
+            **size,
             weights=settings.weights,
             precision=settings.precision,
             token_order=settings.token_order,

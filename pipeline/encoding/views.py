@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.encoders import ENCODERS, encoder_class
-from pipeline.encoding.plan import EncodingPlan, plan_encoding
+from pipeline.encoders import ENCODERS, SIZED, encoder_class
+from pipeline.encoding.plan import EncodingPlan, check_structures, plan_encoding
 from pipeline.encoding.settings import EncodedSourceSettings
 from pipeline.encoding.stored_features import Encoded, EncodeResult, encode_molecules
 from pipeline.encoding.tables import Tables
@@ -70,9 +70,19 @@ def heaviest(views: Sequence[str]) -> str:
 
 
 def settings_of_view(settings: S, name: str) -> S:
-    """The settings that the encoder of a view would have alone."""
-    only_unimol = {} if name == "unimol" else {"weights": None, "finetuned": None}
-    return replace(settings, foundation_model=name, **only_unimol)
+    """The settings that the encoder of a view would have alone.
+
+    Weights and what belongs to them are Uni-Mol's; where it is no view, Uni-Mol2's.
+    """
+    named = {view.strip() for view in (getattr(settings, "views", None) or name).split(",")}
+    others: dict[str, Any] = {}
+    if name == "unimol2" and "unimol" in named:
+        others = {"weights": None, "finetuned": None, "token_order": "auto"}
+    elif name not in ("unimol", "unimol2"):
+        others = {"weights": None, "finetuned": None}
+    if name not in SIZED and named & set(SIZED):
+        others["model_size"] = None
+    return replace(settings, foundation_model=name, **others)
 
 
 def check_views(settings: EncodedSourceSettings, views: Sequence[str]) -> list[str]:
@@ -95,6 +105,9 @@ def check_encoders(settings: EncodedSourceSettings, views: Sequence[str]) -> Non
     if settings.structures == "file" and all(table.conformers is None for table in tables):
         told = f"{' and '.join(names)} take{'s' if len(names) == 1 else ''} no 3D structures"
         raise InputError(f"--structures file: {told}; leave it out")
+    for table in tables:
+        if table.conformers is not None:
+            check_structures(settings.structures, table)
 
 
 def plan_views(settings: S, views: Sequence[str]) -> Plans[S]:

@@ -10,11 +10,12 @@ Letters of shapes: B queries, R references of a block, F bits, K neighbours.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+
+from pipeline.runtime.machine import usable_cores
 
 QUERIES, REFERENCES = 64, 8192  # at once: what a core's cache holds; more take no more memory
 
@@ -67,19 +68,12 @@ def nearest(
     if k == 0 or n == 0:
         return found
     own = np.full(n, -1) if own is None else np.asarray(own)
-    threads = threads or _cores()
+    threads = threads or usable_cores()
     for start in range(0, len(references), REFERENCES):
         block = references[start : start + REFERENCES]
         _search_block(block, start, queries, own, found, threads)
     found.similarity[found.index < 0] = 0
     return found
-
-
-def _cores() -> int:
-    """Cores that this process may use; where the system does not tell (macOS), all."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check(queries: np.ndarray, references: np.ndarray, k: int, own: np.ndarray | None) -> None:

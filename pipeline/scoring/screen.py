@@ -38,10 +38,10 @@ ALIKE = 0.4
 class ScreenSettings(TrainSettings, VerdictSettings):
     """Train on your training set, score your library, and say which predictions not to trust."""
 
-    foundation_model: Literal["unimol", "minimol", "ecfp", "descriptors"] | None = None
+    foundation_model: Literal["unimol", "unimol2", "minimol", "ecfp", "descriptors"] | None = None
     """One encoder in place of --views."""
     views: str | None = None
-    """Features side by side: of unimol, minimol, ecfp, descriptors, distances; default:
+    """Features side by side: of unimol, unimol2, minimol, ecfp, descriptors, distances; default:
     minimol,ecfp,descriptors,distances."""
     detector: DetectorName | None = "auto"
     """An energy head (dpo, bce, mse, hinge), or a detector that is fitted at once; auto takes the

@@ -60,7 +60,7 @@ def model_names(molecules: Described, property_model: str | None) -> list[str]:
     if property_model is not None and property_model not in names:
         raise InputError(
             f"--property_model {property_model} is not there: it is one of {', '.join(names)}"
-            + ("; mlp needs unimol or minimol among --views" if "mlp" not in names else "")
+            + ("; mlp needs unimol, unimol2 or minimol among --views" if "mlp" not in names else "")
         )
     return names
 

@@ -59,6 +59,7 @@ class MiniMolEncoder:
     name = "minimol"
     dim = DIM
     needs_conformers = False
+    takes_given_structures = False
     uses_torch = True
 
     def __init__(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
 from pipeline.encoders.unimol.model import UniMolConfig
 from pipeline.encoders.unimol.tokens import TokenizedMolecule
+from pipeline.runtime.errors import OUT_OF_MEMORY
+
+log = logging.getLogger(__name__)
 
 # On a CPU a batch shall stay near the caches; more molecules at once gain nothing.
 CPU_TOKENS, CPU_PAIRS, CPU_ENOUGH = 2_048, 16_000, 192
@@ -92,6 +98,68 @@ def training_budget_for(
     token_bytes = 4 * (12 * config.width + 3 * config.ffn_width)
     pairs = int(half / (config.heads * 20))
     return Budget(molecules, int(half / token_bytes), pairs, GPU_TRAINING_ENOUGH)
+
+
+def batches_that_fit(
+    lengths: Sequence[int],
+    plan: Callable[[np.ndarray], list[np.ndarray]],
+    run: Callable[[np.ndarray], Any],
+    halve: Callable[[int, int], None],
+) -> Iterator[tuple[np.ndarray, Any]]:
+    """Rows of each batch and what came of it; where memory ran out, smaller batches follow.
+
+    Parameters
+    ----------
+    lengths : tokens of each molecule.
+    plan : batches of molecules of these lengths.
+    run : works on the molecules of some rows.
+    halve : told how many molecules of how many tokens at most did not fit; the plan heeds it.
+    """
+    lengths = np.asarray(lengths, dtype=np.int64)
+    batches = deque(plan(lengths))
+    while batches:
+        rows = batches.popleft()
+        output = _if_room(run, rows)
+        if output is not None:
+            yield rows, output
+            continue
+        halve(len(rows), int(lengths[rows].max()))
+        left = np.concatenate([rows, *batches])
+        batches = deque(left[batch] for batch in plan(lengths[left]))
+
+
+def _if_room(run: Callable[[np.ndarray], Any], rows: np.ndarray) -> Any | None:
+    """What a run gives; None if the device ran out of memory, which is free again by then."""
+    try:
+        return run(rows)
+    except RuntimeError as error:
+        if not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        return None
+
+
+def half_of(budget: Budget, device: torch.device, molecules: int, longest: int) -> Budget:
+    """The budget after a batch that did not fit; told in the log.
+
+    Raises
+    ------
+    MemoryError
+        If the batch was one molecule.
+    """
+    if molecules == 1:
+        raise MemoryError(
+            f"{device} has no room for one molecule of {longest} tokens; free memory on it, or use "
+            "another --device"
+        )
+    budget = budget.halved(molecules, longest)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    log.warning(
+        "%s ran out of memory on %s molecules of up to %s tokens; going on with at most "
+        "%s tokens and %s pairs in a batch",
+        device, molecules, longest, budget.tokens, budget.pairs,
+    )  # fmt: skip
+    return budget
 
 
 def plan_batches(lengths: Sequence[int], budget: Budget) -> list[np.ndarray]:

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from pipeline.encoders.unimol.batching import Budget, budget_for, pad_batch, plan_batches
+from pipeline.encoders.from_smiles import features_of_smiles
+from pipeline.encoders.unimol.batching import (
+    Budget,
+    batches_that_fit,
+    budget_for,
+    half_of,
+    pad_batch,
+    plan_batches,
+)
 from pipeline.encoders.unimol.engine.forward import build_engine, on
 from pipeline.encoders.unimol.finetuning.trunk import TrunkRow
 from pipeline.encoders.unimol.precision import PRECISIONS, settled
 from pipeline.encoders.unimol.published_format import load_model, token_order_of
 from pipeline.encoders.unimol.tokens import DEFAULT_MAX_ATOMS, TokenizedMolecule, tokenize
 from pipeline.encoders.unimol.weights import resolve_weights
-from pipeline.runtime.errors import OUT_OF_MEMORY, RowRejected
+from pipeline.runtime.errors import RowRejected
 
 if TYPE_CHECKING:
+    from pipeline.conformers.conformer import Conformer
     from pipeline.encoders.unimol.finetuning.finetuned import FinetunedEncoder
-
-log = logging.getLogger(__name__)
-
 
 CODE_VERSION = 2  # raise it when the same input would give other features
 
@@ -36,9 +39,8 @@ def _finetuned(
     """A checkpoint's encoder; weights and token order as given, else as the checkpoint has them."""
     if folder is None:
         return None, weights, token_order
-    from pipeline.encoders.unimol.finetuning.finetuned import (
-        read_finetuned,
-    )  # needs more than torch and numpy
+    # needs more than torch and numpy
+    from pipeline.encoders.unimol.finetuning.finetuned import read_finetuned
 
     made = read_finetuned(folder)
     order = made.token_order if token_order == "auto" else token_order
@@ -67,6 +69,7 @@ class UniMolEncoder:
 
     name = "unimol"
     needs_conformers = True
+    takes_given_structures = True
     uses_torch = True
 
     def __init__(
@@ -157,6 +160,9 @@ class UniMolEncoder:
         so that every spelling of a molecule has one feature; for the same features here, pass
         `pipeline.molecules.identity.canonicalize(smiles)`.
 
+        Where they are many, RDKit works in child processes on all cores, while conformers that
+        are there are encoded; a terminal shows how far it is.
+
         Returns
         -------
         (n, dim) float32 array in the order given.
@@ -164,12 +170,19 @@ class UniMolEncoder:
         Raises
         ------
         pipeline.runtime.errors.RowRejected
-            If a SMILES does not parse or RDKit cannot place its atoms.
+            If a SMILES does not parse or RDKit cannot place its atoms; in a child process also if
+            RDKit takes more than a minute or 4 GiB, or crashes. A note names the SMILES.
         """
-        from pipeline.conformers.rdkit_embedder import embed  # needs RDKit
 
-        made = [embed(s, hydrogens=self.weights.keeps_hydrogens) for s in smiles]
-        return self.encode_conformers([(c.atoms, c.coords) for c in made])
+        def encode(_: Sequence[int], made: Sequence[Conformer]) -> np.ndarray:
+            return self.encode_conformers([(c.atoms, c.coords) for c in made])
+
+        return features_of_smiles(
+            smiles, encode, self.dim,
+            hydrogens=self.weights.keeps_hydrogens,
+            device=self.device.type,
+            what="unimol features",
+        )  # fmt: skip
 
     def prepare(self, row: Mapping[str, Any]) -> TokenizedMolecule:
         """One row with `atoms` (N,) and flat `coords` (3N,) as this encoder's tokens.
@@ -235,28 +248,12 @@ class UniMolEncoder:
         self, molecules: Sequence[TokenizedMolecule], forward: Callable[[Tensor, Tensor], Any]
     ) -> Iterator[tuple[np.ndarray, Any]]:
         """Rows of each batch and what `forward` makes of it, within what the device holds."""
-        lengths = np.array([len(m.tokens) for m in molecules], dtype=np.int64)
-        batches = deque(plan_batches(lengths, self.budget))
-        while batches:
-            rows = batches.popleft()
-            output = self._run_if_room([molecules[i] for i in rows], forward)
-            if output is not None:
-                yield rows, output
-                continue
-            self._halve_budget(len(rows), int(lengths[rows].max()))
-            left = np.concatenate([rows, *batches])
-            batches = deque(left[batch] for batch in plan_batches(lengths[left], self.budget))
-
-    def _run_if_room(
-        self, molecules: Sequence[TokenizedMolecule], forward: Callable[[Tensor, Tensor], Any]
-    ) -> Any | None:
-        """As `_run`; None if the device ran out of memory."""
-        try:
-            return self._run(molecules, forward)
-        except RuntimeError as error:
-            if not any(words in str(error) for words in OUT_OF_MEMORY):
-                raise
-            return None
+        return batches_that_fit(
+            [len(m.tokens) for m in molecules],
+            lambda lengths: plan_batches(lengths, self.budget),
+            lambda rows: self._run([molecules[i] for i in rows], forward),
+            self._halve_budget,
+        )
 
     def _run(
         self, molecules: Sequence[TokenizedMolecule], forward: Callable[[Tensor, Tensor], Any]
@@ -275,16 +272,4 @@ class UniMolEncoder:
         return output
 
     def _halve_budget(self, molecules: int, longest: int) -> None:
-        if molecules == 1:
-            raise MemoryError(
-                f"{self.device} has no room for one molecule of {longest} tokens; free memory on "
-                "it, or use another --device"
-            )
-        self.budget = self.budget.halved(molecules, longest)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        log.warning(
-            "%s ran out of memory on %s molecules of up to %s tokens; going on with at most "
-            "%s tokens and %s pairs in a batch",
-            self.device, molecules, longest, self.budget.tokens, self.budget.pairs,
-        )  # fmt: skip
+        self.budget = half_of(self.budget, self.device, molecules, longest)

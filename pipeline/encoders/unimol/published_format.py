@@ -67,7 +67,7 @@ def read_weights(weights: Weights, token_order: str = "auto") -> CheckedState | 
         if name.startswith(_ENCODER_PREFIXES) and not name.startswith(_PRETRAINING_ONLY)
     }
     config = _config_of(checkpoint, tensors)
-    with _without_initialization():
+    with without_initialization():
         expected = UniMol(config, pad=0).state_dict()
     _check_state(weights.path, expected, tensors)
     if token_order == "auto":
@@ -98,7 +98,7 @@ def load_model(weights: Weights, token_order: str = "auto") -> tuple[UniMol, Voc
         vocabulary = Vocabulary()
         model = UniMol(UniMolConfig(), vocabulary.pad)
         return initialize(model, UNTRAINED_SEED).eval().requires_grad_(False), vocabulary
-    with _without_initialization():
+    with without_initialization():
         model = UniMol(state.config, state.vocabulary.pad)
     tensors = {name: tensor.float() for name, tensor in state.tensors.items()}
     model.load_state_dict(tensors, strict=True, assign=True)
@@ -165,9 +165,12 @@ def _size(state: dict[str, torch.Tensor], name: str, axis: int, default: int) ->
 
 
 @contextmanager
-def _without_initialization() -> Iterator[None]:
-    """Skip torch's default random initialisation, which takes longer than the loading."""
-    names = ("normal_", "uniform_", "kaiming_uniform_")
+def without_initialization() -> Iterator[None]:
+    """Skip random initialisation, torch's default and others', which takes longer than loading."""
+    names = (
+        "normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_",
+        "xavier_uniform_",
+    )  # fmt: skip
     saved = {name: getattr(torch.nn.init, name) for name in names}
     try:
         for name in names:

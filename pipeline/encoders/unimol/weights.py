@@ -68,7 +68,9 @@ def resolve_weights(weights: str | None) -> Weights:
         return _mini()
     name = weights or NO_HYDROGENS
     if name in PUBLISHED and not Path(name).is_file():
-        path = _find_published(name) or _download(name)
+        path = find_or_download(
+            name, HUB_REPOSITORY, f"--weights {MINI}, a small Uni-Mol that comes with MolSieve"
+        )
     else:
         path = Path(name).expanduser()
         if not path.is_file():
@@ -124,7 +126,24 @@ def _find_published(name: str) -> Path | None:
     return None
 
 
-def _download(name: str) -> Path:
+def find_or_download(name: str, repository: str, instead: str) -> Path:
+    """A published checkpoint in a folder of weights, after a download if it is in none.
+
+    Parameters
+    ----------
+    name : of the file in the repository, and its path below the folder.
+    repository : of huggingface.co.
+    instead : what works without it, for the error.
+
+    Raises
+    ------
+    InputError
+        If the download fails, or has the wrong SHA-256.
+    """
+    return _find_published(name) or _download(name, repository, instead)
+
+
+def _download(name: str, repository: str, instead: str) -> Path:
     """Fetch a published checkpoint, verify its SHA-256, and only then give it its name."""
     folder = _weight_folders()[0]
     log.info("%s is not on this machine; asking huggingface.co for it", name)
@@ -136,19 +155,17 @@ def _download(name: str) -> Path:
 
         expected = PUBLISHED_SHA256.get(name)
         if expected is None:  # the hub names a large file by its SHA-256
-            expected = get_hf_file_metadata(hf_hub_url(HUB_REPOSITORY, name), timeout=10).etag
+            expected = get_hf_file_metadata(hf_hub_url(repository, name), timeout=10).etag
         partial_folder = folder / ".incomplete"
-        fetched = Path(
-            hf_hub_download(HUB_REPOSITORY, name, local_dir=partial_folder, etag_timeout=10)
-        )
+        fetched = Path(hf_hub_download(repository, name, local_dir=partial_folder, etag_timeout=10))
     except Exception as error:  # no network, no hub client, no disk: all end in the same advice
         log.debug("download of %s failed", name, exc_info=True)
         raise InputError(
             f"the Uni-Mol weights {name} are not on this machine and could not be downloaded "
             f"({type(error).__name__}). Three ways out: (1) --weights PATH to a copy you have; "
             f"(2) put {name} into {folder} or set {WEIGHT_DIR_VARIABLE} to its folder; "
-            f"(3) run once with network access to huggingface.co/{HUB_REPOSITORY}. "
-            f"To work without them: --weights {MINI}, a small Uni-Mol that comes with MolSieve"
+            f"(3) run once with network access to huggingface.co/{repository}. "
+            f"To work without them: {instead}"
         ) from None
     if sha256_of(fetched) != expected:
         fetched.unlink()
@@ -156,4 +173,6 @@ def _download(name: str) -> Path:
             f"the download of {name} has the wrong SHA-256 (expected {expected}) and was "
             "deleted; run again, or fetch the file by hand and pass --weights PATH"
         )
-    return fetched.rename(folder / name)
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return fetched.rename(target)

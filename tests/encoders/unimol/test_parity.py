@@ -14,7 +14,7 @@ import pytest
 import torch
 from rdkit import Chem
 
-from pipeline.conformers import rdkit_embedder
+from pipeline.conformers import on_all_cores, rdkit_embedder
 from pipeline.encoders import load_encoder
 from pipeline.encoders.unimol.batching import Budget
 from pipeline.encoders.unimol.model import GaussianFeatures, UniMolConfig
@@ -45,6 +45,7 @@ def embed():
     """Each molecule is embedded once here: embedding takes longer than encoding."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rdkit_embedder, "embed", lru_cache(None)(rdkit_embedder.embed))
+        patch.setattr(on_all_cores, "children_for", lambda seconds: 1)
         yield rdkit_embedder.embed
 
 

@@ -1,0 +1,114 @@
+"""SMILES to features by an encoder that takes conformers: both are made at the same time.
+
+The conformers come from all cores, those that take longest first; as soon as some molecules of
+like size are there, the encoder takes them, while RDKit goes on. On a CPU it works in as many
+threads as there are cores, of one core each: a product over several cores that RDKit works on waits
+for its slowest part, and the waiting takes cores too (bench/encode_smiles.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pipeline.conformers.conformer import Conformer
+
+Encode = Callable[[Sequence[int], "Sequence[Conformer]"], np.ndarray]
+TOGETHER = {"cpu": 16, "cuda": 512}  # molecules of like size that are encoded at once
+
+
+def features_of_smiles(
+    smiles: Sequence[str], encode: Encode, dim: int, *, hydrogens: bool, device: str, what: str
+) -> np.ndarray:
+    """Features (n, dim) float32, in the order given, each SMILES embedded as it is written.
+
+    Which molecules are encoded together depends on the SMILES alone, so the same features come
+    out each time. On a terminal a bar shows how far it is, by the time that molecules take.
+
+    Parameters
+    ----------
+    encode : features (m, dim) of m molecules, given their places in `smiles` and their conformers;
+        called by several threads at once where the device is a CPU.
+    hydrogens : whether it wants conformers with hydrogens.
+    device : type of its device, "cpu" or "cuda".
+    what : name of the features.
+
+    Raises
+    ------
+    pipeline.runtime.errors.RowRejected
+        If a molecule has no conformer.
+    """
+    import pyarrow as pa
+    from tqdm import tqdm
+
+    from pipeline.conformers.expected_cost import conformer_seconds
+    from pipeline.conformers.on_all_cores import children_for, embed_all, embed_here  # need RDKit
+
+    smiles = list(smiles)
+    seconds = conformer_seconds(pa.array(smiles, pa.string()))
+    children = children_for(seconds)
+    if children < 2:
+        return encode(range(len(smiles)), embed_here(smiles, hydrogens=hydrogens))
+    features = np.empty((len(smiles), dim), dtype=np.float32)
+
+    def fill(places: list[int], made: list[Conformer]) -> None:
+        features[places] = encode(places, made)
+        with tqdm.get_lock():
+            bar.update(min(seconds[places].sum(), bar.total - bar.n))  # sums round
+
+    bar = tqdm(
+        desc=f"{what} of {len(smiles):,} molecules", total=float(seconds.sum()),
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
+        disable=None,  # which means: unless it is on a terminal
+    )  # fmt: skip
+    conformers = embed_all(smiles, seconds, children, hydrogens=hydrogens)
+    threads = children if device == "cpu" else 1
+    with bar, closing(conformers), _one_core_each(device), ThreadPoolExecutor(threads) as encoders:
+        tasks: list[Future] = []
+        for places, made in _groups(
+            conformers, np.argsort(-seconds, kind="stable"), TOGETHER[device]
+        ):
+            tasks.append(encoders.submit(fill, places, made))
+            _raise_what_failed(task for task in tasks if task.done())
+        _raise_what_failed(tasks)
+    return features
+
+
+def _groups(
+    conformers: Iterable[tuple[int, Conformer]], order: np.ndarray, together: int
+) -> Iterator[tuple[list[int], list[Conformer]]]:
+    """Places and conformers of molecules that stand together in an order, once all are there."""
+    group = np.empty(len(order), dtype=np.int64)
+    group[order] = np.arange(len(order)) // together
+    lacking, there = np.bincount(group), {}
+    for place, conformer in conformers:
+        mine = int(group[place])
+        there.setdefault(mine, {})[place] = conformer
+        lacking[mine] -= 1
+        if lacking[mine] == 0:
+            made = there.pop(mine)
+            yield list(made), list(made.values())
+
+
+def _raise_what_failed(tasks: Iterable[Future]) -> None:
+    for task in tasks:
+        task.result()
+
+
+@contextmanager
+def _one_core_each(device: str) -> Iterator[None]:
+    """On a CPU, products of threads that start meanwhile keep to one core."""
+    import torch
+
+    threads = torch.get_num_threads()
+    if device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

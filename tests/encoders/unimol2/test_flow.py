@@ -1,0 +1,106 @@
+"""Uni-Mol2 in the flow: conformers of the store, features under their own key, and refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.encoders import load_encoder
+from pipeline.encoders.settings import EncoderSettings
+from pipeline.encoding.plan import check_structures, plan_encoding
+from pipeline.encoding.settings import EncodeSettings
+from pipeline.encoding.stored_features import EncodeResult, encode
+from pipeline.encoding.tables import Tables
+from pipeline.encoding.views import check_encoders, settings_of_view
+from pipeline.molecules.identity import canonicalize, molecule_key
+from pipeline.runtime.errors import InputError
+from pipeline.training.finetuning.preparation import prepare_finetuning
+from pipeline.training.settings import TrainSettings
+
+
+def encoded(smiles: list[str], root: Path, weights: Path, **changes) -> EncodeResult:
+    settings = EncoderSettings(**{
+        "foundation_model": "unimol2", "cache_root": str(root), "weights": str(weights),
+        "device": "cpu", "precision": "fp32", "encoder_workers": 1, **changes,
+    })  # fmt: skip
+    canonical = [canonicalize(one) for one in smiles]
+    table = pa.table({"key": [molecule_key(c) for c in canonical], "smiles": canonical})
+    return encode(table, plan_encoding(settings))
+
+
+def test_features_come_from_the_conformers_that_unimol_has_made(
+    ray_session, encoder_in_process, checkpoint, small_weights, moses_smiles, tmp_path
+):
+    some = [*moses_smiles[:6], "CC[C](C)(C)[Ge]"]
+    encoded(some[:4], tmp_path, small_weights, foundation_model="unimol")
+    result = encoded(some, tmp_path, checkpoint)
+    assert (result.encoded, result.rejected.num_rows) == (7, 0)
+    made = [path for path in tmp_path.glob("conformers/*/*.parquet")]
+    assert len({path.parent for path in made}) == 1  # one table of conformers for both
+    assert result.conformers.index().keys.size == 7
+
+    canonical = [canonicalize(one) for one in some]
+    keys = [molecule_key(one) for one in canonical]
+    encoder = load_encoder("unimol2", weights=str(checkpoint), device="cpu", precision="fp32")
+    expected = encoder.encode_smiles(canonical)
+    np.testing.assert_allclose(result.features.read_features(keys), expected, rtol=0, atol=1e-5)
+
+    again = encoded(some, tmp_path, checkpoint)
+    assert (again.encoded, again.known) == (0, 7)
+    larger = encoded(some[:1], tmp_path, checkpoint, model_size="310m")
+    assert (larger.encoded, larger.features.uri == result.features.uri) == (1, False)
+
+
+def test_a_size_is_refused_where_there_is_none_to_choose(tmp_path):
+    root = str(tmp_path)
+    for name in ("unimol", "ecfp"):
+        settings = EncoderSettings(
+            foundation_model=name, weights="mini", model_size="84m", cache_root=root
+        )
+        with pytest.raises(InputError, match=f"--model_size: {name} has one size, only unimol2"):
+            Tables.of(settings)
+
+
+def test_structures_of_a_file_are_refused(tmp_path):
+    settings = EncodeSettings(
+        data_file="a.sdf", foundation_model="unimol2", weights="untrained", structures="file",
+        cache_root=str(tmp_path), output_dir=str(tmp_path),
+    )  # fmt: skip
+    with pytest.raises(InputError, match="--structures file: unimol2 reads the bonds"):
+        check_structures("file", Tables.of(settings))
+    with pytest.raises(InputError, match="--structures file: unimol2 reads the bonds"):
+        check_encoders(settings, ("unimol2", "ecfp"))
+
+
+def test_finetuning_is_refused():
+    settings = TrainSettings(
+        data_file="a.csv", foundation_model="unimol2", finetune_encoder=True, weights="untrained"
+    )
+    with pytest.raises(InputError, match="unimol2 cannot be finetuned, only unimol"):
+        prepare_finetuning(settings)
+
+
+def test_weights_and_size_go_to_the_view_that_they_are_of():
+    def views(names: str) -> dict[str, tuple]:
+        given = TrainSettings(
+            data_file="a.csv", views=names, weights="a.pt", finetuned="folder", model_size="164m",
+            token_order="official",
+        )  # fmt: skip
+        each = {name: settings_of_view(given, name) for name in given.view_names}
+        return {
+            name: (s.weights, s.finetuned, s.token_order, s.model_size) for name, s in each.items()
+        }
+
+    assert views("unimol,unimol2,ecfp") == {
+        "unimol": ("a.pt", "folder", "official", None),
+        "unimol2": (None, None, "auto", "164m"),
+        "ecfp": (None, None, "official", None),
+    }
+    assert views("unimol2,ecfp") == {
+        "unimol2": ("a.pt", "folder", "official", "164m"),
+        "ecfp": (None, None, "official", None),
+    }
+    assert views("unimol,ecfp")["ecfp"][3] == "164m"  # which is refused
