@@ -266,12 +266,12 @@ def verdict(rows: list[list[str]]) -> list[str]:
     return [
         *lines,
         "",
-        "So `--precision int8` is refused, as every unknown value is. Trained models have a few "
-        "activations far larger than the others, and with one scale for all of a tensor the others "
-        "lose their digits; random weights have none, so that Uni-Mol's row says little of the "
-        "published weights. A scale for each row would mend most of it; torch has no such "
-        "kernel for CPUs (its `_int_mm` is a plain loop without VNNI), and whether one of our own "
-        "would be faster than bf16 where the CPU has AMX, or on a GPU, was not measured.",
+        "So `--precision int8` is refused, as every unknown value is. The two trained models fail, "
+        "and Uni-Mol's random weights say little of the published ones. One scale for a whole "
+        "tensor costs most of the error: by row it is far smaller. But torch has no such kernel for "
+        "CPUs, and its `_int_mm`, of which one could be made, took thirty times as long as float32 "
+        "on this machine, which has no VNNI. bf16 is slow here for want of units, so being faster "
+        "than bf16 says nothing of CPUs with AMX; those and GPUs were not measured.",
     ]
 
 
