@@ -21,8 +21,14 @@ def seconds_of(smiles: list[str]) -> np.ndarray:
 
 @pytest.fixture
 def no_child_is_left():
+    before = children()
     yield
-    assert [p for p in psutil.Process().children() if "serve" in " ".join(p.cmdline())] == []
+    assert children() <= before
+
+
+def children() -> set[int]:
+    every = psutil.Process().children()
+    return {child.pid for child in every if "child_process" in " ".join(child.cmdline())}
 
 
 @pytest.fixture(scope="module")

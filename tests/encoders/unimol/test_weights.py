@@ -291,7 +291,7 @@ def test_untrained_weights_are_the_same_every_time_and_say_so():
     assert first.identity(weights="untrained")["weights"] == "untrained"
 
 
-@pytest.mark.parametrize("precision", ["fp64", "FP32", ""])
+@pytest.mark.parametrize("precision", ["fp64", "int8", "FP32", ""])
 def test_precision_is_auto_or_one_of_three(small_weights, precision):
     with pytest.raises(ValueError, match="expected auto or one of fp32, bf16, fp16"):
         load(small_weights, precision=precision)
