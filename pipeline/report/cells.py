@@ -72,8 +72,9 @@ def means_of(cells: pa.Table) -> list[Mean]:
 
 
 def method_of(row: dict) -> str:
-    """A cell's method in words."""
-    return " ".join(str(row[k]) for k in ("encoder", "detector", "variant") if row.get(k))
+    """A cell's method as the suite names it: encoder/detector (settings that are swept)."""
+    swept = f" ({row['variant']})" if row.get("variant") else ""
+    return f"{row['encoder']}/{row['detector']}{swept}"
 
 
 def matrix(means: list[Mean], rows: list[str], columns: list[str], metric: str) -> np.ndarray:

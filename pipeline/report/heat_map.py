@@ -8,9 +8,10 @@ import numpy as np
 
 from pipeline.report.blocks import Chart
 from pipeline.report.templating import svg
+from pipeline.runtime.text import shortened
 
 ROW, COLUMN, HEAD, CHARACTER = 26, 64, 14, 6.2  # in the picture's units
-MOST_CHARACTERS = 30  # of a name
+MOST_CHARACTERS = 36  # of a name
 DARK = 0.62  # strength of colour from which on a cell's text is light
 
 
@@ -54,4 +55,4 @@ def heat_map(
 
 
 def _cut(name: str) -> str:
-    return name if len(name) <= MOST_CHARACTERS else f"{name[: MOST_CHARACTERS - 1]}…"
+    return shortened(name, MOST_CHARACTERS)

@@ -9,9 +9,10 @@ import numpy as np
 from pipeline.report.blocks import Chart
 from pipeline.report.ranks import Ranks
 from pipeline.report.templating import svg
+from pipeline.runtime.text import shortened
 
 AXIS, TOP, CHARACTER = 300, 54, 6.6  # in the picture's units
-ROW, CLIQUE, MOST_CHARACTERS = 20, 8, 34
+ROW, CLIQUE, MOST_CHARACTERS = 20, 8, 36
 
 
 def rank_diagram(title: str, names: Sequence[str], found: Ranks, note: str) -> Chart:
@@ -20,7 +21,7 @@ def rank_diagram(title: str, names: Sequence[str], found: Ranks, note: str) -> C
     k = len(order)
     left_half = -(-k // 2)
     cliques = found.cliques
-    texts = {m: f"{_cut(names[m])}  {found.ranks[m]:.2f}" for m in order}
+    texts = {m: f"{shortened(names[m], MOST_CHARACTERS)}  {found.ranks[m]:.2f}" for m in order}
     side = CHARACTER * max(map(len, texts.values())) + 20
     width = round(AXIS + 2 * side)
     labels = TOP + 18 + CLIQUE * len(cliques)
@@ -53,7 +54,3 @@ def rank_diagram(title: str, names: Sequence[str], found: Ranks, note: str) -> C
         methods=methods,
     )  # fmt: skip
     return Chart(title, drawing, (), note, wide=True)
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= MOST_CHARACTERS else f"{name[: MOST_CHARACTERS - 1]}…"

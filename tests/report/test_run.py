@@ -25,6 +25,7 @@ from tests.report.made_folders import (
     THRESHOLD,
     suite_cells,
     write_evaluation,
+    write_json,
     write_library,
     write_suite,
     write_training,
@@ -238,4 +239,22 @@ def test_of_many_methods_the_best_are_drawn_and_that_is_said(tmp_path):
     assert "The best 60 of 70 methods." in told
     assert "The best 24 of 70 methods are drawn." in told
     assert page.count('class="cell"') == 180 and "10 more rows are left out." in told
-    assert "e d69, set_2: 0.865" in page and "e d9, set_2" not in page
+    assert "e/d69, set_2: 0.865" in page and "e/d9, set_2" not in page
+
+
+def test_what_the_suite_compared_with_its_reference_is_shown(tmp_path):
+    write_suite(tmp_path)
+    versus = {
+        "dpo (dpo_beta=0.1)": {"difference": 0.1234, "blocks": 7, "better": 5, "worse": 1,
+                               "wilcoxon_p": 0.03125, "holm_p": 0.0625},
+        "mahalanobis": {"difference": -0.05, "blocks": 7, "better": 0, "worse": 2},
+    }  # fmt: skip
+    statistics = {"reference": "knn", "block": "a data set", "versus_reference": versus,
+                  "notes": ["something to know"]}  # fmt: skip
+    write_json(tmp_path / "summary.json", {"statistics": statistics})
+    told = text_of(page_of(tmp_path))
+    assert "Against knn, over 7 blocks (a data set each)" in told
+    assert "dpo (dpo_beta=0.1) +0.123 5 1 0.031 0.062" in told
+    assert "mahalanobis -0.050 0 2 – –" in told and "something to know." in told
+    (tmp_path / "summary.json").unlink()
+    assert "there is no summary.json of the suite" in text_of(page_of(tmp_path))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -52,6 +54,7 @@ def suite_section(folder: Folder, settings: ReportSettings) -> Section:
     _warnings(section, own)
     if own:
         _ranks(section, rows, columns, areas)
+        _versus(section, folder.json("summary.json").get("statistics"))
         section.add(Heading("Data sets by methods"), Charts([_map(rows, columns, areas)]))
         section.add(_table(own, "Mean ± standard deviation over seeds", settings.table_rows))
     _cross(section, means, settings.table_rows)
@@ -159,6 +162,37 @@ def _rank_table(names: list[str], order: np.ndarray, found: Ranks) -> Table:
         "Average ranks", ("Method", "Rank", "p against the best (Wilcoxon, Holm)"), rows,
         frozenset({1, 2}),
     )  # fmt: skip
+
+
+def _versus(section: Section, statistics: dict[str, Any] | None) -> None:
+    """The suite's own comparison with its reference."""
+    if not statistics:
+        section.lacks(
+            "Differences to a reference are not shown: there is no summary.json of the suite."
+        )
+        return
+    found = statistics.get("versus_reference") or {}
+    blocks = max((each.get("blocks") or 0 for each in found.values()), default=0)
+    rows = [
+        (
+            Cell(name), Cell(f"{each['difference']:+.3f}", each["difference"]),
+            count(each["better"]), count(each["worse"]),
+            number(each.get("wilcoxon_p")), number(each.get("holm_p")),
+        )
+        for name, each in found.items() if each.get("difference") is not None
+    ]  # fmt: skip
+    if rows:
+        section.add(
+            Table(
+                f"Against {statistics['reference']}, over {blocks} blocks "
+                f"({statistics['block']} each)",
+                ("Method", "Difference in AUROC", "Better in", "Worse in", "Wilcoxon's p",
+                 "with Holm's correction"),
+                rows, frozenset(range(1, 6)),
+            )
+        )  # fmt: skip
+    for note in statistics.get("notes") or []:
+        section.say(f"{note}.", "note")
 
 
 def _map(rows: list[str], columns: list[str], areas: np.ndarray) -> Chart:
