@@ -31,6 +31,16 @@ def ood_metrics(labels: np.ndarray, energies: np.ndarray) -> dict[str, float]:
     }
 
 
+def metrics_both_ways(labels: np.ndarray, energies: np.ndarray) -> dict[str, float]:
+    """As `ood_metrics`, and with ID as the positive class `aupr_id_positive`, `fpr95_id_positive`.
+
+    Papers differ in which class is the positive one: AUROC is the same, the others are not.
+    """
+    other = ood_metrics(1 - np.asarray(labels), -np.asarray(energies))
+    both = {f"{name}_id_positive": other[name] for name in ("aupr", "fpr95")}
+    return {**ood_metrics(labels, energies), **both}
+
+
 def bootstrap_intervals(
     labels: np.ndarray, energies: np.ndarray, *, samples: int = 1000, seed: int = 42
 ) -> dict[str, tuple[float, float]]:

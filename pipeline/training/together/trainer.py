@@ -57,6 +57,14 @@ def _shared(settings: TrainSettings) -> dict[str, object]:
     return {name: value for name, value in asdict(settings).items() if name not in OF_A_HEAD}
 
 
+def together(settings: Sequence[TrainSettings]) -> list[list[int]]:
+    """Places of settings that differ in `OF_A_HEAD` alone, each kind in a list of its own."""
+    kinds: dict[str, list[int]] = {}
+    for place, each in enumerate(settings):
+        kinds.setdefault(repr(_shared(each)), []).append(place)
+    return list(kinds.values())
+
+
 def train_heads(
     molecules: pa.Table,
     encoded: EncodedViews,
