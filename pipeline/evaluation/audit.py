@@ -7,7 +7,7 @@ nearest ID training molecule. Where one of them does as well, the split says lit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,19 +89,13 @@ class Rivals(NamedTuple):
 
 
 def find_rivals(
-    training: pa.Table,
-    smiles: Sequence[str],
-    is_ood: np.ndarray,
-    *,
-    seed: int,
-    values_of: Callable[[Sequence[str]], np.ndarray] = descriptor_values,
+    training: pa.Table, smiles: Sequence[str], is_ood: np.ndarray, *, seed: int
 ) -> Rivals:
     """Choose the best descriptor on the molecules that training saw; score test molecules.
 
     Parameters
     ----------
     training, smiles, is_ood, seed : as `audit`.
-    values_of : the descriptors of molecules; for whoever has computed them before.
     """
     rng = np.random.default_rng(seed)
     roles = np.array(training["role"].to_pylist())
@@ -110,8 +104,10 @@ def find_rivals(
         _some(np.flatnonzero(np.isin(roles, [f"{kind}_train", f"{kind}_val"])), CHOSEN_ON, rng)
         for kind in ("id", "ood")
     )
-    table = rank_descriptors(values_of(of_role[id_rows]), values_of(of_role[ood_rows]))
-    values = values_of(smiles)
+    table = rank_descriptors(
+        descriptor_values(of_role[id_rows]), descriptor_values(of_role[ood_rows])
+    )
+    values = descriptor_values(smiles)
     signs = np.array([1 if found["ood_is"] == "higher" else -1 for found in table.values()])
     for found, column in zip(table.values(), (values * signs).T):
         found["auroc"] = auroc(is_ood, column)

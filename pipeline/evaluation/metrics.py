@@ -105,12 +105,10 @@ def compare_aurocs(
     dict
         By rival: `auroc`, `auroc_ci95`, `lead` (the model's AUROC minus this), `lead_ci95`.
     """
-    # Only order counts: places among the distinct values, from which a resample's AUROC
-    # follows by counting, without a sort.
-    places = [np.unique(scores, return_inverse=True)[1] for scores in (energies, *rivals.values())]
+    places = [places_of(scores) for scores in (energies, *rivals.values())]
 
     def statistic(id_rows: np.ndarray, ood_rows: np.ndarray) -> np.ndarray:
-        model, *areas = (_auroc_of_places(place[id_rows], place[ood_rows]) for place in places)
+        model, *areas = (resampled_auroc(place[id_rows], place[ood_rows]) for place in places)
         return np.array([*areas, *(model - area for area in areas)])
 
     interval = paired_interval(is_ood, statistic, samples=samples, seed=seed)
@@ -157,7 +155,15 @@ def paired_interval(
     ).confidence_interval
 
 
-def _auroc_of_places(id_places: np.ndarray, ood_places: np.ndarray) -> float:
+def places_of(scores: np.ndarray) -> np.ndarray:
+    """Places (n,) of scores among their distinct values.
+
+    Only order counts: a resample's AUROC follows from them by counting, without a sort.
+    """
+    return np.unique(scores, return_inverse=True)[1]
+
+
+def resampled_auroc(id_places: np.ndarray, ood_places: np.ndarray) -> float:
     """The share of pairs whose OOD molecule has the higher place; ties count one half."""
     size = max(id_places.max(), ood_places.max()) + 1
     id_counts = np.bincount(id_places, minlength=size)
