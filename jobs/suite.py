@@ -1,13 +1,18 @@
 """A grid of data sets, encoders, detectors, seeds and settings, with statistics and tables."""
 
+from __future__ import annotations
+
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.cli import main, say
 from pipeline.suite.settings import SuiteSettings
 
+if TYPE_CHECKING:
+    from pipeline.suite.tables import Table
+
 EXIT_FAILED_CELLS = 1
-SHOWN = 10
+SHOWN, MOST_ROWS = 10, 60
 
 
 def suite(settings: SuiteSettings) -> None:
@@ -17,10 +22,21 @@ def suite(settings: SuiteSettings) -> None:
 
     summary = run_suite(settings)
     tables = tables_of(summary)
-    shown = [tables[name].text() for name in ("auroc", "ranks", "cross_auroc") if name in tables]
-    say(*shown, *_warnings(summary), *_cells(summary), f"outputs     {settings.output_dir}")
+    shown = [tables[name] for name in ("auroc", "ranks", "cross_auroc") if name in tables]
+    say(
+        *map(_shown, shown),
+        *_warnings(summary),
+        *_cells(summary),
+        f"outputs     {settings.output_dir}",
+    )
     if summary["cells"]["failed"]:
         sys.exit(EXIT_FAILED_CELLS)
+
+
+def _shown(table: Table) -> str:
+    if len(table.rows) > MOST_ROWS:
+        return f"{table.title}: {len(table.rows)} rows, in tables/\n"
+    return table.text()
 
 
 def _cells(summary: dict[str, Any]) -> list[str]:

@@ -145,6 +145,8 @@ def detectors_asked(settings: SuiteSettings) -> list[str]:
 
 def concerns(setting: str, detector: str) -> bool:
     """Whether a setting of training changes what a detector is fitted to, or how."""
+    if setting == "ood_ratio":
+        return needs(detector).ood
     if setting in SAMPLING:
         return True
     if setting in OF_DETECTORS:
@@ -174,6 +176,11 @@ def check_sweep(settings: SuiteSettings, detectors: Sequence[str]) -> None:
             raise InputError(f"{where}: no setting of training or sampling has that name")
         if not any(concerns(name, detector) for detector in detectors):
             raise InputError(f"{where}: concerns none of --detectors {' '.join(detectors)}")
+        if name in SAMPLING and settings.search is not None:
+            raise InputError(
+                f"{where} chooses molecules, and a search compares trainings on the same ones; "
+                "leave --search out"
+            )
         if isinstance(values, dict) and settings.search is not None:
             _check_bounds(where, values)
             tries = list(values.values())

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from pipeline.detectors.base import Inputs
 from pipeline.detectors.energy_head import energies_of
 from pipeline.detectors.feature_space import FeatureSpace
+from pipeline.detectors.registry import ENERGY_HEADS
 from pipeline.encoding.views import EncodedViews
 from pipeline.evaluation.metrics import metrics_both_ways
 from pipeline.runtime import telemetry
@@ -152,7 +153,6 @@ def run_part(shared: Shared, part: Part, output_dir: str, share: float) -> dict[
     telemetry.configure_logging()
     failed = {}
     trainings = [cells[0].training.settings for cells in part]
-    fitted = _heads if part[0][0].training.is_head else _detectors
     leftovers = []
     for place, made in fitted(shared, trainings, output_dir, share):
         for cell in part[place]:
@@ -171,6 +171,22 @@ def run_part(shared: Shared, part: Part, output_dir: str, share: float) -> dict[
     return failed
 
 
+def fitted(
+    shared: Shared, trainings: Sequence[TrainSettings], output_dir: str, share: float
+) -> Iterator[tuple[int, Fitted | Exception]]:
+    """Trainings of a group, by their place: all of heads, or none of them.
+
+    Parameters
+    ----------
+    output_dir : where heads keep the state that a killed run goes on from.
+    share : part of the cluster's cores that it may take.
+    """
+    if trainings[0].detector in ENERGY_HEADS:
+        yield from _heads(shared, trainings, output_dir, share)
+    else:
+        yield from _detectors(shared, trainings)
+
+
 def _heads(
     shared: Shared, trainings: Sequence[TrainSettings], output_dir: str, share: float
 ) -> Iterator[tuple[int, Fitted | Exception]]:
@@ -179,8 +195,9 @@ def _heads(
         settings = [replace(trainings[place], output_dir=output_dir) for place in places]
         try:
             made = train_heads(
-                shared.molecules, shared.encoded, shared.space, settings, shared.device, share
-            )
+                shared.molecules, shared.encoded, shared.space, settings, shared.device, share,
+                least=1,
+            )  # fmt: skip
         except Exception as error:  # of what they share
             made = [error] * len(places)
         for place, each in zip(places, made):
@@ -198,7 +215,7 @@ def _fitted_head(shared: Shared, trained: Trained) -> Fitted:
 
 
 def _detectors(
-    shared: Shared, trainings: Sequence[TrainSettings], output_dir: str, share: float
+    shared: Shared, trainings: Sequence[TrainSettings]
 ) -> Iterator[tuple[int, Fitted | Exception]]:
     """Detectors that are fitted at once, by their place."""
     for place, settings in enumerate(trainings):

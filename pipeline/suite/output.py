@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.evaluation.audit import LEAST_LEAD
 from pipeline.runtime.files import write_atomically
 from pipeline.suite.compared import compared
 from pipeline.suite.settings import SuiteSettings
 from pipeline.suite.statistics import groups_of, method_of
-from pipeline.suite.table import DONE, FAILED, write_table
+from pipeline.suite.table import DONE, FAILED, TELLS, TELLS_NOTHING, TESTS_LITTLE, write_table
 from pipeline.suite.tables import tables_of
 
 METRICS_OF_CROSS = ("auroc", "aupr", "fpr95")
@@ -66,21 +67,21 @@ def failures_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def warnings_of(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Of each test set on which a single descriptor does nearly as well as methods, which ones."""
-    found: dict[tuple[str, str], list[str]] = {}
-    told = {}
+    found: dict[tuple[str, ...], list[str]] = {}
     for group in groups:
         if group["warning"]:
-            key = group["data"], group["test_data"]
-            found.setdefault(key, []).append(method_of(group, with_encoder=True))
-            told[key] = (
-                f"{group['best_descriptor']} alone has AUROC {group['best_descriptor_auroc']:.3f}"
+            area = group["best_descriptor_auroc"]
+            meaning = TESTS_LITTLE if area >= TELLS else TELLS_NOTHING
+            told = (
+                f"{group['best_descriptor']} alone has AUROC {area:.3f}, and the methods listed "
+                f"do not lead it by {LEAST_LEAD}: {meaning}"
             )
+            key = group["data"], group["test_data"], told
+            found.setdefault(key, []).append(method_of(group, with_encoder=True))
     return [
-        {"data": data, "test_data": tested, "methods": methods,
-         "warning": f"{told[data, tested]}, no method listed leads it by 0.02: such a split tests "
-                    "little"}
-        for (data, tested), methods in found.items()
-    ]  # fmt: skip
+        {**dict(zip(("data", "test_data", "warning"), key)), "methods": methods}
+        for key, methods in found.items()
+    ]
 
 
 def _cross(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

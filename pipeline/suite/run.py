@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ from pipeline.encoding.views import (
     plan_views,
 )
 from pipeline.molecules.rejected import write_rejected
-from pipeline.runtime.cluster import cluster_cores, start_ray
+from pipeline.runtime.cluster import start_ray
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import json_bytes, remove, write_atomically
 from pipeline.suite.audits import audit_file, read_audit
@@ -28,14 +29,17 @@ from pipeline.suite.data_sets import DataSet, Sample, located, read_data, traini
 from pipeline.suite.grid import (
     Encoder,
     Training,
+    Variant,
     check_sweep,
+    concerns,
     detectors_asked,
     encoders_asked,
     trainings_of,
     variants_of,
 )
 from pipeline.suite.output import write_output
-from pipeline.suite.schedule import Failures, Group, audit_all, make_cells
+from pipeline.suite.schedule import Failures, Group, at_a_time, audit_all, make_cells
+from pipeline.suite.search import Search
 from pipeline.suite.settings import SuiteSettings
 from pipeline.suite.table import rows_of
 
@@ -86,7 +90,10 @@ class Suite:
         """The molecules of a data set with roles."""
         key = data, sampling
         if key not in self._samples:
-            self._samples[key] = self.data[data].sample(dict(sampling))
+            try:
+                self._samples[key] = self.data[data].sample(dict(sampling))
+            except InputError as error:
+                raise InputError(f"--data {data}: {error}") from None
         return self._samples[key]
 
     def features(self, data: str, sampling: Sampling, encoder: str) -> Features:
@@ -153,10 +160,13 @@ def run_suite(settings: SuiteSettings) -> dict[str, Any]:
     started = time.monotonic()
     suite, detectors = _opened(settings)
     trainings = _trainings(suite, detectors)
+    for training in trainings:  # faults of data are told before anything is encoded
+        suite.sample(training.data, training.sample)
     cells = [suite.cells_of(training) for training in trainings]
     make = _missing(suite, cells)
-    parallel = settings.parallel_runs or cluster_cores()
-    suite.failed |= make_cells([suite.group(each) for each in make], suite.output_dir, parallel)
+    suite.failed |= make_cells(
+        [suite.group(each) for each in make], suite.output_dir, at_a_time(settings)
+    )
     every = [cell for each in cells for cell in each]
     if all(cell.key in suite.failed for cell in every):
         raise InputError(f"no cell finished; the first failed so: {suite.failed[every[0].key]}")
@@ -187,15 +197,34 @@ def _opened(settings: SuiteSettings) -> tuple[Suite, list[str]]:
 
 def _trainings(suite: Suite, detectors: Sequence[str]) -> list[Training]:
     """All trainings of the grid; of a search, those of what it has found."""
-    made = []
-    for data in suite.data.values():
-        for encoder in suite.encoders.values():
-            for detector in detectors:
-                variants = variants_of(detector, suite.settings.sweep)
-                made += trainings_of(
-                    data.name, encoder, detector, variants, data.settings, suite.settings.seeds
-                )
+    settings, made = suite.settings, []
+    for data, encoder in product(suite.data.values(), suite.encoders.values()):
+        several = {name: variants_of(name, settings.sweep) for name in detectors}
+        if settings.search is not None:
+            several = _found(suite, data, encoder, detectors)
+        for detector, variants in several.items():
+            made += trainings_of(
+                data.name, encoder, detector, variants, data.settings, settings.seeds
+            )
     return made
+
+
+def _found(
+    suite: Suite, data: DataSet, encoder: Encoder, detectors: Sequence[str]
+) -> dict[str, list[Variant]]:
+    """By detector the settings that --search finds, if --sweep has any that concern it."""
+    settings = suite.settings
+    plain = {
+        name: trainings_of(data.name, encoder, name, [{}], data.settings, settings.seeds[:1])[0]
+        for name in detectors
+    }
+    group = suite.group([suite.cells_of(plain[detectors[0]])])
+    search = Search(group, suite.sample(data.name).digest, settings, suite.output_dir)
+    found = {}
+    for name, training in plain.items():
+        sweep = {key: values for key, values in settings.sweep.items() if concerns(key, name)}
+        found[name] = [search.best(training, sweep) if sweep else {}]
+    return found
 
 
 def _missing(suite: Suite, cells: Sequence[Sequence[Cell]]) -> list[list[list[Cell]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +13,15 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from pipeline.detectors.registry import ENERGY_HEADS
 from pipeline.encoding.views import EncodedViews
-from pipeline.runtime.cluster import MAX_RESOURCES, is_one_node
+from pipeline.runtime.cluster import MAX_RESOURCES, cluster_cores, is_one_node
 from pipeline.runtime.errors import reason_of
 from pipeline.runtime.telemetry import Progress
 from pipeline.suite.audits import make_audits
 from pipeline.suite.cells import Cell, finished_cells
 from pipeline.suite.group import run_part, shared_of
+from pipeline.suite.settings import SuiteSettings
 from pipeline.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,11 @@ class Group:
         return [parts[name] for name in sorted(parts)]
 
 
+def at_a_time(settings: SuiteSettings) -> int:
+    """Tasks at a time."""
+    return settings.parallel_runs or cluster_cores()
+
+
 def make_cells(groups: Sequence[Group], output_dir: str, parallel: int) -> Failures:
     """Make all cells of groups in tasks of the cluster; why those failed that did.
 
@@ -69,7 +76,7 @@ def make_cells(groups: Sequence[Group], output_dir: str, parallel: int) -> Failu
     waiting = deque((place, part) for place, group in enumerate(groups) for part in group.parts)
     running: dict[ray.ObjectRef, tuple[int, Any]] = {}
     shared: dict[int, ray.ObjectRef] = {}
-    tasks = _Tasks(parallel)
+    tasks = Tasks(parallel)
     with _ended_with_this(running):
         while waiting or running:
             while waiting and len(running) < parallel:
@@ -109,26 +116,34 @@ def _ended_with_this(refs: Iterable[ray.ObjectRef]) -> Iterator[None]:
         raise
 
 
-class _Tasks:
-    """How tasks are started on this cluster."""
+class Tasks:
+    """How tasks are started on this cluster.
+
+    Parameters
+    ----------
+    parallel : tasks at a time; each trains with its share of the cores.
+    """
 
     def __init__(self, parallel: int):
         most = os.environ.get(MAX_RESOURCES, "")  # the head alone has it; empty says nothing
-        usual = {"max_retries": 0, "runtime_env": {"env_vars": {MAX_RESOURCES: most}}}
-        here = is_one_node()
-        self.share = 1 / parallel
-        self._shared = ray.remote(num_cpus=1, **usual)(shared_of)
-        self._fit = ray.remote(num_cpus=1, **usual)(run_part)
+        self.usual = {"max_retries": 0, "runtime_env": {"env_vars": {MAX_RESOURCES: most}}}
+        self.share, self.one_node = 1 / parallel, is_one_node()
+
+    def other(self, work: Callable[..., Any], settings: TrainSettings) -> Any:
+        """A task that trains by some settings."""
         # On several nodes heads train in Ray Train's workers, which reserve cores themselves.
-        self._heads = ray.remote(num_cpus=1 if here else 0, **usual)(run_part)
+        here = self.one_node or settings.detector not in ENERGY_HEADS
+        return ray.remote(num_cpus=1 if here else 0, **self.usual)(work)
 
     def shared(self, group: Group) -> ray.ObjectRef:
-        return self._shared.remote(
+        """What the trainings of a group share."""
+        return ray.remote(num_cpus=1, **self.usual)(shared_of).remote(
             group.molecules, group.encoded, group.others, group.settings, group.device
         )
 
     def part(self, shared: ray.ObjectRef, part: Any, output_dir: str) -> ray.ObjectRef:
-        remote = self._heads if part[0][0].training.is_head else self._fit
+        """The cells that failed of some trainings of a group."""
+        remote = self.other(run_part, part[0][0].training.settings)
         return remote.remote(shared, part, output_dir, self.share)
 
 

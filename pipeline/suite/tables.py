@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.comparison.summary_text import spread_text
+from pipeline.evaluation.audit import LEAST_LEAD
 from pipeline.runtime.text import aligned
 from pipeline.suite.statistics import method_of
 from pipeline.suite.table import ALL_METRICS
@@ -133,8 +134,8 @@ def metric_table(name: str, groups: Sequence[Mapping[str, Any]]) -> Table:
         close = [each for each in data if any(g["warning"] for g in groups if g["data"] == each)]
         if close:
             notes.append(
-                f"On {', '.join(close)} the best descriptor is within 0.02 of a method, or above "
-                "it: such a split tests little."
+                f"On {', '.join(close)} the best descriptor is within {LEAST_LEAD} of a method, or "
+                "above it: such a split tests little, or the method tells nothing."
             )
     return Table(TITLES[name], ["", *data], rows, frozenset(bold), notes)
 
@@ -212,7 +213,7 @@ def rank_table(statistics: Mapping[str, Any]) -> Table:
     notes = [
         f"Ranks by AUROC over {found['blocks']} blocks, each {statistics['block']}; 1 is best. "
         + ("" if p is None else f"Friedman's test: p = {p:.3g}. ")
-        + ("" if critical is None else f"Critical difference (Nemenyi, 5 %): {critical:.2f}. "),
+        + ("" if critical is None else f"Critical difference (Nemenyi, 5 %): {critical:.2f}."),
         f"Difference: mean AUROC less that of {statistics['reference']}. Better, worse: blocks "
         "whose 95 % interval (paired bootstrap over test molecules) excludes 0. p: Wilcoxon's "
         "signed-rank test over blocks; Holm: adjusted for the number of methods.",
