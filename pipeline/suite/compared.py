@@ -50,7 +50,7 @@ def compared(
     for group in own:
         block = group["data"] if with_encoder else f"{group['data']} on {group['encoder']}"
         methods.setdefault(method_of(group, with_encoder), {})[block] = group
-    reference = _reference(asked, list(methods), detectors)
+    reference = reference_of(asked, list(methods), detectors)
     done = {
         name: {block: group for block, group in found.items() if group["num_seeds"]}
         for name, found in methods.items()
@@ -79,8 +79,14 @@ def compared(
     }
 
 
-def _reference(asked: str | None, methods: Sequence[str], detectors: Sequence[str]) -> str:
-    """The method that --reference names, or the first detector's first variant."""
+def reference_of(asked: str | None, methods: Sequence[str], detectors: Sequence[str]) -> str:
+    """The method that --reference names, or the first detector's first variant.
+
+    Raises
+    ------
+    InputError
+        If none is called so, or several are.
+    """
     name = asked or detectors[0]
     if name in methods:
         return name

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pipeline.conformers.settings import ConformerSettings
 from pipeline.detectors.registry import DETECTORS, ENERGY_HEADS, depends_on_seed, needs
@@ -253,13 +253,14 @@ def _check_bounds(where: str, values: dict[str, Any]) -> None:
 
 
 def _check_value(settings: SuiteSettings, name: str, value: Any) -> None:
-    kind = type(getattr(TrainSettings(), name))
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    fits = {int: isinstance(value, int) and number, float: number, bool: isinstance(value, bool),
-            str: isinstance(value, str)}.get(kind, number)  # fmt: skip
-    if not fits:
-        raise InputError(f"--sweep {name}: {value!r} is no value of it (default: "
-                         f"{getattr(TrainSettings(), name)!r})")  # fmt: skip
+    hint = get_type_hints(TrainSettings)[name]
+    choices = get_args(hint) if get_origin(hint) is Literal else ()
+    kinds = {type(choice) for choice in choices} or {hint, *get_args(hint)} - {type(None)}
+    if float in kinds:
+        kinds |= {int}
+    if type(value) not in kinds or (choices and value not in choices):
+        default = getattr(TrainSettings(), name)
+        raise InputError(f"--sweep {name}: {value!r} is no value of it (default: {default!r})")
     try:
         replace(settings, **{name: value})
     except InputError as error:

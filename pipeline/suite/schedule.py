@@ -126,7 +126,11 @@ class Tasks:
 
     def __init__(self, parallel: int):
         most = os.environ.get(MAX_RESOURCES, "")  # the head alone has it; empty says nothing
-        self.usual = {"max_retries": 0, "runtime_env": {"env_vars": {MAX_RESOURCES: most}}}
+        self.usual = {
+            "max_retries": 0,
+            "runtime_env": {"env_vars": {MAX_RESOURCES: most}},
+            "scheduling_strategy": "SPREAD",  # over nodes, and not into what Ray Tune reserves
+        }
         self.share, self.one_node = 1 / parallel, is_one_node()
 
     def other(self, work: Callable[..., Any], settings: TrainSettings) -> Any:

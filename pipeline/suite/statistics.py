@@ -103,7 +103,8 @@ def ranks(scores: np.ndarray, methods: Sequence[str]) -> dict[str, Any]:
     found = scipy.stats.rankdata(-scores, axis=1).mean(axis=0)
     p = None
     if count > 2 and blocks > 1:
-        p = float(scipy.stats.friedmanchisquare(*scores.T).pvalue)
+        with np.errstate(invalid="ignore"):  # 0 / 0 where all methods are equal on all blocks
+            p = float(scipy.stats.friedmanchisquare(*scores.T).pvalue)
     critical = None
     if count > 1:
         q = scipy.stats.studentized_range.ppf(1 - ALPHA, count, np.inf) / np.sqrt(2)
@@ -111,7 +112,7 @@ def ranks(scores: np.ndarray, methods: Sequence[str]) -> dict[str, Any]:
     return {
         "blocks": blocks,
         "average_ranks": dict(sorted(zip(methods, found.tolist()), key=lambda each: each[1])),
-        "friedman_p": p if p is None or np.isfinite(p) else 1.0,  # all methods equal on all
+        "friedman_p": p if p is None or np.isfinite(p) else 1.0,
         "critical_difference": critical,
     }
 
