@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pipeline.suite.tables import Table
 
 EXIT_FAILED_CELLS = 1
-SHOWN, MOST_ROWS = 10, 60
+SHOWN, MOST_ROWS = 10, 40
 
 
 def suite(settings: SuiteSettings) -> None:

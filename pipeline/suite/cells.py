@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline.runtime.files import json_bytes, parquet_bytes, write_atomically
 from pipeline.runtime.ray_train import run_name
-from pipeline.suite.grid import Training, variant_text
+from pipeline.suite.grid import Training
 from pipeline.training.trainer import NOT_IDENTITY
 
 FORMAT = 1  # of the files; a change of what is in them makes all cells anew
@@ -52,7 +52,7 @@ class Cell:
             "detector": training.detector,
             "seed": training.seed,
             "any_seed": training.any_seed,
-            "variant": variant_text(training.variant),
+            "variant": training.variant_name,
             **training.variant,
         }
 

@@ -62,10 +62,15 @@ def compared(
         f"{name} is not ranked: it lacks {len(blocks) - len(done[name])} of {len(blocks)} blocks"
         for name in done if name not in complete
     ]  # fmt: skip
+    if len(blocks) > len({group["data"] for group in own}):
+        notes.append(
+            "blocks of one data set have its molecules in common, and tests take them as "
+            "independent: name the reference as ENCODER/DETECTOR to have a block a data set"
+        )
     if versus and len(blocks) < LEAST_BLOCKS:
         notes.append(
-            f"with {len(blocks)} blocks no signed-rank test can reach p = 0.05: it needs "
-            f"{LEAST_BLOCKS}"
+            f"no signed-rank test over {len(blocks)} of them can reach p = 0.05: that needs "
+            f"{LEAST_BLOCKS} blocks"
         )
     scores = [[done[m][block]["metrics"]["auroc"]["mean"] for m in complete] for block in blocks]
     return {

@@ -22,6 +22,7 @@ from pipeline.suite.settings import INSTEAD, SuiteSettings
 from pipeline.training.settings import FinetuneSettings, OptimizerSettings, TrainSettings
 
 Variant = dict[str, Any]
+FOUND = "searched"  # the name of what a search has found
 
 OF_ENCODER = {f.name for kind in (EncoderSettings, ConformerSettings) for f in fields(kind)}
 SAMPLING = {f.name for f in fields(SamplingSettings)}
@@ -60,6 +61,7 @@ class Training:
     Attributes
     ----------
     variant : the swept settings that concern it.
+    is_found : whether a search has found these, which then differ between data sets.
     sample : those of them that choose molecules.
     """
 
@@ -69,6 +71,12 @@ class Training:
     seed: int
     variant: Variant
     settings: TrainSettings
+    is_found: bool = False
+
+    @property
+    def variant_name(self) -> str:
+        """The variant in tables: the same for all data sets."""
+        return FOUND if self.is_found else variant_text(self.variant)
 
     @property
     def sample(self) -> tuple[tuple[str, Any], ...]:
@@ -210,6 +218,7 @@ def trainings_of(
     variants: Sequence[Variant],
     common: TrainSettings,
     seeds: Sequence[int],
+    are_found: bool = False,
 ) -> list[Training]:
     """Trainings of a detector on a data set's features: of each variant all seeds.
 
@@ -217,6 +226,7 @@ def trainings_of(
     ----------
     common : of the data set.
     seeds : only the first counts for a detector that no seed changes.
+    are_found : whether a search has found the variants.
     """
     kept = seeds if depends_on_seed(detector) else seeds[:1]
     loss = {"loss": detector} if detector in ENERGY_HEADS else {}
@@ -226,6 +236,7 @@ def trainings_of(
             replace(
                 encoder.settings(common), detector=detector, seed=seed, **loss, **variant
             ).sized(),
+            are_found and bool(variant),
         )
         for variant in variants for seed in kept
     ]  # fmt: skip

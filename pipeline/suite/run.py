@@ -204,8 +204,9 @@ def _trainings(suite: Suite, detectors: Sequence[str]) -> list[Training]:
             several = _found(suite, data, encoder, detectors)
         for detector, variants in several.items():
             made += trainings_of(
-                data.name, encoder, detector, variants, data.settings, settings.seeds
-            )
+                data.name, encoder, detector, variants, data.settings, settings.seeds,
+                are_found=settings.search is not None,
+            )  # fmt: skip
     return made
 
 

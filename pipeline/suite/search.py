@@ -87,6 +87,7 @@ class Search:
 
         # Tune would answer Ctrl-C by returning the trials that it has, as if these were all.
         os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its panels, which no setting turns off
         given = {
             "settings": training.settings, "shared": [self.shared], "output_dir": self.output_dir,
             "tasks": Tasks(self.parallel),

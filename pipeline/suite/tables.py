@@ -217,7 +217,7 @@ def rank_table(statistics: Mapping[str, Any]) -> Table:
         f"Difference: mean AUROC less that of {statistics['reference']}. Better, worse: blocks "
         "whose 95 % interval (paired bootstrap over test molecules) excludes 0. p: Wilcoxon's "
         "signed-rank test over blocks; Holm: adjusted for the number of methods.",
-        *(f"{note}." for note in statistics["notes"]),
+        *(f"{note[0].upper()}{note[1:]}." for note in statistics["notes"]),
     ]
     header = ["", "average rank", "difference", "better", "worse", "p", "p (Holm)"]
     return Table("Average ranks and differences", header, rows, notes=notes)
