@@ -19,6 +19,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.suite.cells import read_energies
 from pipeline.suite.compared import reference_of
 from pipeline.suite.run import run_suite
+from pipeline.suite.search import Search
 from pipeline.suite.settings import SuiteSettings
 from pipeline.training.settings import TrainSettings
 from tests.commands import assert_one_line, start_job, wait_until
@@ -193,6 +194,25 @@ def test_the_same_command_makes_only_what_failed_and_ends_with_1(made, home, cap
     assert "descriptors/knn" in out and "failed      msp on descriptors, a: 1 cells" in out
     assert "best descriptor" in out and "1 done, 1 failed" in out
     assert stamps(home / "out") == before
+
+
+def test_a_search_takes_the_best_on_validation_and_is_not_made_twice(home, monkeypatch):
+    asked = settings(
+        home, data=[str(home / "a.json")], detectors=["tanimoto", "knn"], cross=False, search=3,
+        sweep={"knn_k": {"least": 1, "most": 30}}, output_dir=str(home / "searched"),
+    )  # fmt: skip
+    run_suite(asked)
+    [path] = (home / "searched/searches").glob("*.json")
+    found = json.loads(path.read_text())
+    best = max(found["trials"], key=lambda trial: trial["val_auroc"])
+    assert len(found["trials"]) == 3 and found["best"] == best["settings"]
+    assert all(1 <= trial["settings"]["knn_k"] <= 30 for trial in found["trials"])
+    rows = pq.read_table(home / "searched/cells.parquet").to_pylist()
+    assert [row["variant"] for row in rows] == ["", "searched"]
+    assert rows[1]["knn_k"] == best["settings"]["knn_k"]
+    assert rows[1]["val_auroc"] == pytest.approx(best["val_auroc"])
+    monkeypatch.setattr(Search, "_search", None)  # a second search would fail
+    run_suite(asked)
 
 
 @pytest.mark.parametrize(
