@@ -40,8 +40,8 @@ class SuiteSettings(TrainSettings):
     0.02]}: all combinations, of those that concern a detector. With --search also bounds, as {lr:
     {least: 1e-5, most: 1e-2}}."""
     search: int | None = bounded(None, least=1)
-    """Take, for each data set, encoder and energy head, the best by validation AUROC of so many
-    draws from --sweep (Ray Tune), in place of all combinations."""
+    """Take, for each data set, encoder and detector, the best by validation AUROC of so many draws
+    from --sweep (Ray Tune), in place of all combinations."""
     cross: bool = False
     """Also test what was trained on each data set on all others."""
     reference: str | None = None
