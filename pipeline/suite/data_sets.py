@@ -23,7 +23,7 @@ from pipeline.molecules.splitting.run import run_splitting
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import absolute
 from pipeline.suite.named_data import is_named, named_file
-from pipeline.suite.settings import SuiteSettings
+from pipeline.suite.settings import SuiteSettings, check_value
 from pipeline.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
@@ -151,13 +151,12 @@ def located(settings: SuiteSettings) -> dict[str, tuple[TrainSettings, dict[str,
             split = split or known.split
             if known.note:
                 log.info("%s: %s", entry["name"], known.note)
-        try:
-            each = replace(common, data_file=absolute(uri), dataset=entry["name"], **own)
-            if split is not None:
-                split = _split_settings(each, split, entry["name"])
-            check_files(split or each)
-        except TypeError as error:  # a value in a YAML file that no bound can be compared with
-            raise InputError(f"--data: {entry['name']}: {error}") from None
+        for key, value in own.items():
+            check_value(f"--data: {entry['name']}", key, value)
+        each = replace(common, data_file=absolute(uri), dataset=entry["name"], **own)
+        if split is not None:
+            split = _split_settings(each, split, entry["name"])
+        check_files(split or each)
         found[entry["name"]] = each, split
     return found
 
@@ -192,6 +191,8 @@ def _split_settings(settings: TrainSettings, split: dict[str, Any], name: str) -
             f"{', '.join(sorted(SPLITS))}"
         )
     shared = {f.name: getattr(settings, f.name) for f in fields(SourceSettings)}
+    for key, value in split.items():
+        check_value(f"--data: split of {name}", key, value, SplitSettings)
     return SplitSettings(**shared, **split, output="split.json.gz")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 from pipeline.conformers.settings import ConformerSettings
 from pipeline.detectors.registry import DETECTORS, ENERGY_HEADS, depends_on_seed, needs
@@ -18,7 +18,7 @@ from pipeline.detectors.settings import EnergyHeadSettings, PropertyHeadSettings
 from pipeline.encoders.settings import EncoderSettings
 from pipeline.molecules.settings import SamplingSettings
 from pipeline.runtime.errors import InputError
-from pipeline.suite.settings import INSTEAD, SuiteSettings
+from pipeline.suite.settings import INSTEAD, SuiteSettings, check_value
 from pipeline.training.settings import FinetuneSettings, OptimizerSettings, TrainSettings
 
 Variant = dict[str, Any]
@@ -121,6 +121,8 @@ def encoders_asked(settings: SuiteSettings) -> list[Encoder]:
             told = f"has the unknown key {unknown[0]!r}" if unknown else "has no views"
             raise InputError(f"--encoders: {given} {told}; there are: {', '.join(sorted(allowed))}")
         entry["views"] = ",".join(entry["views"].replace("+", ",").split(","))
+        for key in entry.keys() & OF_ENCODER:
+            check_value(f"--encoders: {given}", key, entry[key])
         name = str(entry.pop("name", entry["views"].replace(",", "+")))
         if "/" in name:
             raise InputError(f"--encoders: the name {name} has a /, which --reference reads")
@@ -200,7 +202,11 @@ def check_sweep(settings: SuiteSettings, detectors: Sequence[str]) -> None:
             raise InputError(f"{where}: {values!r}: {mend}{more}")
         _check_distinct(where, [str(value) for value in tries])
         for value in tries:
-            _check_value(settings, name, value)
+            check_value(where, name, value)
+            try:
+                replace(settings, **{name: value})
+            except InputError as error:
+                raise InputError(f"--sweep: {error}") from None
     if settings.search is not None and not settings.sweep:
         raise InputError("--search needs --sweep, the settings to search in")
 
@@ -261,18 +267,3 @@ def _check_bounds(where: str, values: dict[str, Any]) -> None:
     if not 0 < bounds[0] < bounds[1]:
         raise InputError(f"{where}: {values}: bounds are searched on a logarithmic scale; least "
                          "must be above 0 and below most")  # fmt: skip
-
-
-def _check_value(settings: SuiteSettings, name: str, value: Any) -> None:
-    hint = get_type_hints(TrainSettings)[name]
-    choices = get_args(hint) if get_origin(hint) is Literal else ()
-    kinds = {type(choice) for choice in choices} or {hint, *get_args(hint)} - {type(None)}
-    if float in kinds:
-        kinds |= {int}
-    if type(value) not in kinds or (choices and value not in choices):
-        default = getattr(TrainSettings(), name)
-        raise InputError(f"--sweep {name}: {value!r} is no value of it (default: {default!r})")
-    try:
-        replace(settings, **{name: value})
-    except InputError as error:
-        raise InputError(f"--sweep: {error}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.settings import bounded
@@ -82,3 +82,26 @@ class SuiteSettings(TrainSettings):
             raise InputError(f"--seeds {self.seeds}: a seed is at least 0")
         if self.cross and len(self.data) < 2:
             raise InputError("--cross needs at least two data sets in --data")
+
+
+def check_value(where: str, name: str, value: Any, kind: type = TrainSettings) -> None:
+    """Tell a value in a YAML file that a setting cannot have; bounds are its class's business.
+
+    Parameters
+    ----------
+    where : what the message begins with.
+    kind : class of settings that has it, with a default.
+
+    Raises
+    ------
+    InputError
+        If it is of another type, or none of the choices.
+    """
+    hint = get_type_hints(kind)[name]
+    choices = get_args(hint) if get_origin(hint) is Literal else ()
+    kinds = {type(choice) for choice in choices} or {hint, *get_args(hint)}
+    if float in kinds:
+        kinds |= {int}
+    if type(value) not in kinds or (choices and value not in choices):
+        default = kind.__dataclass_fields__[name].default
+        raise InputError(f"{where}: {value!r} is no value of {name} (default: {default!r})")

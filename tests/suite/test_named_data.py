@@ -132,6 +132,8 @@ def test_what_is_not_there_is_told_with_where_to_put_it(tmp_path, name, told):
     [
         ({"file": "a.csv", "columns": 1}, "unknown key 'columns'"),
         ({"name": "a"}, "has no file"),
+        ({"file": "moses.csv", "sampling": "most"}, "'most' is no value of sampling"),
+        ({"file": "moses.csv", "split": {"by": "few"}}, "split of moses: 'few' is no value of by"),
         ({"file": "moses.csv", "split": {"by_size": 1}}, "unknown key 'by_size'"),
         ({"file": "moses.csv", "split": "size"}, "give settings of jobs.split"),
         ({"file": "none.csv"}, "none.csv"),
