@@ -1,8 +1,9 @@
 """Commands that wait half way: `python -m tests.held JOB …` runs jobs.JOB with held workers.
 
 A file named `hold` in the output folder holds a number. As soon as the run has got that far (shards
-of features, chunks of scores, checkpoints of a training), what works waits while the file is there.
-So a test that must stop a run in the middle has all the time it needs, however slow the machine is.
+of features, chunks of scores, checkpoints of a training, cells of a suite), what works waits while
+the file is there. So a test that must stop a run in the middle has all the time it needs, however
+slow the machine is.
 """
 
 from __future__ import annotations
@@ -91,6 +92,23 @@ def held_training_loop(config: dict[str, Any]) -> dict[str, Any]:
         loop.report = report
 
 
+def held_run_part(shared: Any, part: Any, output_dir: str, share: float) -> dict[str, str]:
+    """A part of a suite; waits after a cell, when there are enough of them."""
+    from pipeline.suite import group
+
+    write = group.write_cell
+
+    def write_and_wait(folder: str, *cell: Any) -> None:
+        write(folder, *cell)
+        _wait(folder, lambda: len(list(Path(folder).glob("cells/*.json"))))
+
+    group.write_cell = write_and_wait
+    try:
+        return group.run_part(shared, part, output_dir, share)
+    finally:
+        group.write_cell = write
+
+
 def main(job: str, argv: list[str]) -> int:
     """Run a command with held workers."""
     encoding_graph.EncodeBatch = HeldEncodeBatch
@@ -98,6 +116,8 @@ def main(job: str, argv: list[str]) -> int:
         importlib.import_module("pipeline.scoring.graph").ScoreChunk = HeldScoreChunk
     if job == "train":
         importlib.import_module("pipeline.training.trainer").training_loop = held_training_loop
+    if job == "suite":
+        importlib.import_module("pipeline.suite.schedule").run_part = held_run_part
     work = getattr(importlib.import_module(f"jobs.{job}"), job)
     return cli.main(get_type_hints(work)["settings"], work, job, argv)
 

@@ -15,7 +15,7 @@ from pipeline.comparison.run_folders import FROZEN
 from pipeline.evaluation.run import train_and_evaluate, train_and_evaluate_together
 from pipeline.runtime import telemetry
 from pipeline.runtime.cluster import MAX_RESOURCES
-from pipeline.runtime.errors import InputError
+from pipeline.runtime.errors import reason_of
 from pipeline.runtime.files import json_bytes, remove, starting_over, write_atomically
 from pipeline.training.run import can_share_a_training
 from pipeline.training.settings import TrainSettings
@@ -87,7 +87,7 @@ def _in_parallel(todo: Jobs, parallel: int) -> Iterator[tuple[tuple[Key, ...], l
         try:
             yield keys, ray.get(ready)
         except ray.exceptions.RayError as error:  # its process died
-            yield keys, [_reason(error)] * len(keys)
+            yield keys, [reason_of(error)] * len(keys)
 
 
 def _run_apart(job: Job, share: float) -> list[str | None]:
@@ -104,11 +104,11 @@ def _run(job: Job, share: float = 1.0) -> list[str | None]:
         made = starting_over(_make, job, share)
     except Exception as error:  # whatever it is, the other runs shall go on
         log.debug("run failed", exc_info=True)
-        return [_reason(error)] * len(job)
+        return [reason_of(error)] * len(job)
     for results in made:
         if isinstance(results, Exception):
             log.debug("run failed", exc_info=results)
-    return [_reason(each) if isinstance(each, Exception) else None for each in made]
+    return [reason_of(each) if isinstance(each, Exception) else None for each in made]
 
 
 def _make(job: Job, share: float) -> list[dict[str, Any] | Exception | None]:
@@ -128,12 +128,6 @@ def _make(job: Job, share: float) -> list[dict[str, Any] | Exception | None]:
             finished(settings)
     found = {settings.output_dir: results for settings, results in zip(left, made)}
     return [found.get(settings.output_dir) for settings, _ in job]
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = lines[-1] if lines else "no reason given"  # of a remote traceback the last line says it
-    return told if isinstance(error, InputError) else f"{type(error).__name__}: {told}"
 
 
 def _is_finished(run: TrainSettings, identity: str) -> bool:

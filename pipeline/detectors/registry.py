@@ -40,6 +40,14 @@ class Needs(NamedTuple):
 _WITH_OOD = {*ENERGY_HEADS, "oe_mahalanobis", "oe_knn", "distance_lr", "energy_oe"}
 _WITH_LABELS = {"energy_oe", "msp", "odin", "energy", "mc_dropout", "ensemble"}
 
+# Fitted to the same molecules these come out the same, whatever the seed.
+_SEEDLESS = {"mahalanobis", "knn", "lof", "tanimoto", "oe_mahalanobis", "oe_knn"}
+
+
+def depends_on_seed(name: str) -> bool:
+    """Whether a detector, fitted to the same molecules, may differ between seeds."""
+    return name not in _SEEDLESS
+
 
 def needs(name: str) -> Needs:
     """What a detector or energy head needs; nothing is imported. InputError if there is none."""

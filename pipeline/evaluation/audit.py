@@ -8,7 +8,7 @@ nearest ID training molecule. Where one of them does as well, the split says lit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -55,6 +55,48 @@ def audit(
             "not_made": "the checkpoint is of an earlier version, which did not keep the SMILES of "
             "its training molecules; train again"
         }
+    found = find_rivals(training, smiles, is_ood, seed=seed)
+    rivals = dict(zip(RIVALS, found.scores))
+    compared = compare_aurocs(is_ood, energies, rivals, samples=bootstrap_samples, seed=seed)
+    chosen = {key: found.descriptors[found.name][key] for key in ("ood_is", "training_auroc")}
+    made = {
+        "descriptor": {"name": found.name, **chosen, **compared["descriptor"]},
+        "tanimoto": {"training_molecules": found.searched, **compared["tanimoto"]},
+        "descriptors": found.descriptors,
+        "chosen_on": found.chosen_on,
+    }
+    return {**made, "warning": warning_of(made, auroc(is_ood, energies))}
+
+
+class Rivals(NamedTuple):
+    """What needs no training, on a test set of n molecules.
+
+    Attributes
+    ----------
+    name : of the descriptor that was chosen.
+    scores : (n,) of the descriptor, and 1 − Tanimoto to the nearest training molecule; higher is
+        OOD.
+    descriptors : by descriptor `ood_is`, `training_auroc` and the test set's `auroc`.
+    chosen_on : molecules of either kind by which the descriptor was chosen.
+    searched : training molecules among which the nearest was looked for.
+    """
+
+    name: str
+    scores: tuple[np.ndarray, np.ndarray]
+    descriptors: dict[str, dict[str, Any]]
+    chosen_on: dict[str, int]
+    searched: int
+
+
+def find_rivals(
+    training: pa.Table, smiles: Sequence[str], is_ood: np.ndarray, *, seed: int
+) -> Rivals:
+    """Choose the best descriptor on the molecules that training saw; score test molecules.
+
+    Parameters
+    ----------
+    training, smiles, is_ood, seed : as `audit`.
+    """
     rng = np.random.default_rng(seed)
     roles = np.array(training["role"].to_pylist())
     of_role = np.array(training["smiles"].to_pylist(), dtype=object)
@@ -69,25 +111,12 @@ def audit(
     signs = np.array([1 if found["ood_is"] == "higher" else -1 for found in table.values()])
     for found, column in zip(table.values(), (values * signs).T):
         found["auroc"] = auroc(is_ood, column)
-    best = list(table).index(max(table, key=lambda name: table[name]["training_auroc"]))
-    name, sign = list(table)[best], signs[best]
+    name = max(table, key=lambda each: table[each]["training_auroc"])
+    best = list(table).index(name)
     searched = _some(np.flatnonzero(roles == "id_train"), SEARCHED, rng)
-    rivals = {
-        "descriptor": sign * values[:, best],
-        "tanimoto": distances_to_nearest(smiles, of_role[searched]),
-    }
-    compared = compare_aurocs(is_ood, energies, rivals, samples=bootstrap_samples, seed=seed)
-    made = {
-        "descriptor": {
-            "name": name,
-            **{key: table[name][key] for key in ("ood_is", "training_auroc")},
-            **compared["descriptor"],
-        },
-        "tanimoto": {"training_molecules": len(searched), **compared["tanimoto"]},
-        "descriptors": table,
-        "chosen_on": {"id": len(id_rows), "ood": len(ood_rows)},
-    }
-    return {**made, "warning": warning_of(made, auroc(is_ood, energies))}
+    scores = (signs[best] * values[:, best], distances_to_nearest(smiles, of_role[searched]))
+    counts = {"id": len(id_rows), "ood": len(ood_rows)}
+    return Rivals(name, scores, table, counts, len(searched))
 
 
 def rank_descriptors(id_values: np.ndarray, ood_values: np.ndarray) -> dict[str, dict[str, Any]]:

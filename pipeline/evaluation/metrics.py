@@ -32,6 +32,16 @@ def ood_metrics(labels: np.ndarray, energies: np.ndarray) -> dict[str, float]:
     }
 
 
+def metrics_both_ways(labels: np.ndarray, energies: np.ndarray) -> dict[str, float]:
+    """As `ood_metrics`, and with ID as the positive class `aupr_id_positive`, `fpr95_id_positive`.
+
+    Papers differ in which class is the positive one: AUROC is the same, the others are not.
+    """
+    other = ood_metrics(1 - np.asarray(labels), -np.asarray(energies))
+    both = {f"{name}_id_positive": other[name] for name in ("aupr", "fpr95")}
+    return {**ood_metrics(labels, energies), **both}
+
+
 def bootstrap_intervals(
     labels: np.ndarray, energies: np.ndarray, *, samples: int = 1000, seed: int = 42
 ) -> dict[str, tuple[float, float]]:
@@ -60,7 +70,7 @@ def metrics_of(energies: np.ndarray) -> Statistic:
     ----------
     energies : (n,), higher means more OOD; rows are places in it.
     """
-    places = np.unique(-energies, return_inverse=True)[1]  # the highest energy first
+    places = places_of(-energies)  # the highest energy first
     size = int(places.max()) + 1
 
     def metrics(id_rows: np.ndarray, ood_rows: np.ndarray) -> np.ndarray:
@@ -113,10 +123,10 @@ def compare_aurocs(
     dict
         By rival: `auroc`, `auroc_ci95`, `lead` (the model's AUROC minus this), `lead_ci95`.
     """
-    measured = [metrics_of(scores) for scores in (energies, *rivals.values())]
+    places = [places_of(scores) for scores in (energies, *rivals.values())]
 
     def statistic(id_rows: np.ndarray, ood_rows: np.ndarray) -> np.ndarray:
-        model, *areas = (metrics(id_rows, ood_rows)[0] for metrics in measured)
+        model, *areas = (resampled_auroc(place[id_rows], place[ood_rows]) for place in places)
         return np.array([*areas, *(model - area for area in areas)])
 
     interval = paired_interval(is_ood, statistic, samples=samples, seed=seed)
@@ -161,6 +171,22 @@ def paired_interval(
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
+
+
+def places_of(scores: np.ndarray) -> np.ndarray:
+    """Places (n,) of scores among their distinct values.
+
+    Only order counts: a resample's AUROC follows from them by counting, without a sort.
+    """
+    return np.unique(scores, return_inverse=True)[1]
+
+
+def resampled_auroc(id_places: np.ndarray, ood_places: np.ndarray) -> float:
+    """The share of pairs whose OOD molecule has the higher place; ties count one half."""
+    size = max(id_places.max(), ood_places.max()) + 1
+    id_counts = np.bincount(id_places, minlength=size)
+    below = np.cumsum(id_counts) - id_counts / 2
+    return below[ood_places].sum() / (len(id_places) * len(ood_places))
 
 
 def evaluate(

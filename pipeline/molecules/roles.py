@@ -78,6 +78,9 @@ def assign_roles(
         if size is not None and size < len(rows):
             rng = np.random.default_rng([settings.data_seed, number])
             rows_of_role[role] = np.sort(rng.choice(rows, size, replace=False))
+    rows_of_role["ood_train"] = _in_ratio(
+        rows_of_role["ood_train"], len(rows_of_role["id_train"]), settings, source
+    )
     rows_of_role |= _calibrating(rows_of_role["id_val"], rows_of["iid_val"], settings)
     pieces = [
         molecules.take(rows).append_column("role", pa.array([role] * len(rows), pa.string()))
@@ -85,6 +88,23 @@ def assign_roles(
         if role in roles
     ]
     return pa.concat_tables(pieces)
+
+
+def _in_ratio(
+    ood: np.ndarray, id_count: int, settings: SamplingSettings, source: str
+) -> np.ndarray:
+    """The OOD training rows that --ood_ratio leaves, at least one."""
+    if settings.ood_ratio is None or len(ood) == 0:
+        return ood
+    count = max(1, round(settings.ood_ratio * id_count))
+    if count > len(ood):
+        log.warning(
+            "%s: --ood_ratio %g asks for %s OOD training molecules, and there are %s", source,
+            settings.ood_ratio, f"{count:,}", f"{len(ood):,}",
+        )  # fmt: skip
+        return ood
+    rng = np.random.default_rng([settings.data_seed, len(ROLES) + 2])
+    return np.sort(rng.choice(ood, count, replace=False))
 
 
 def _calibrating(

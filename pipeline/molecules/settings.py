@@ -93,6 +93,9 @@ class SamplingSettings(Settings):
     """ID, and as many OOD, validation molecules at most; overrides --sampling."""
     test_size: int | None = bounded(None, least=1)
     """ID, and as many OOD, test molecules at most; overrides --sampling."""
+    ood_ratio: float | None = bounded(None, above=0)
+    """OOD training molecules for each ID one at most (0.02: one for 50), a seeded sample; default:
+    as many as there are, or as --train_size says."""
     debug_dataset_size: int | None = bounded(None, least=1)
     """Shrink every split in proportion, so that this many ID training molecules stay."""
     data_seed: int = bounded(42, least=0)

@@ -27,5 +27,12 @@ def told(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def reason_of(error: BaseException) -> str:
+    """Why a part of a run failed, in one line: what is wrong with the input, or what went wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = lines[-1] if lines else "no reason given"  # of a remote traceback the last line says it
+    return told if isinstance(error, InputError) else f"{type(error).__name__}: {told}"
+
+
 class RowRejected(Exception):
     """One molecule cannot be processed; the message is the reason kept in `rejected`."""

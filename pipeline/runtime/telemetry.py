@@ -75,18 +75,21 @@ def gpu_load() -> dict[str, float]:
 
 
 class Progress:
-    """Logs how far a stage is: molecules done, total, percent, rate and time left.
+    """Logs how far a stage is: units done, total, percent, rate and time left.
 
     Parameters
     ----------
     what : name of the stage.
-    total : molecules that it will handle; None if nobody knows.
+    total : molecules, or other units, that it will handle; None if nobody knows.
     work : what all of them are expected to take, in any unit; None if each takes the same. The time
         left goes by it.
+    unit : what is counted, in the plural.
     """
 
-    def __init__(self, what: str, total: int | None, work: float | None = None):
-        self.what, self.total, self.done = what, total, 0
+    def __init__(
+        self, what: str, total: int | None, work: float | None = None, unit: str = "molecules"
+    ):
+        self.what, self.total, self.done, self.unit = what, total, 0, unit
         self.work, self.worked = work, 0.0
         self.started = self._last = time.monotonic()
 
@@ -117,9 +120,9 @@ class Progress:
 
     def __str__(self) -> str:
         if self.total is None:
-            return f"{self.what}: {self.done:,} molecules, {self.rate:.1f} molecules/s"
+            return f"{self.what}: {self.done:,} {self.unit}, {self.rate:.1f} {self.unit}/s"
         percent = 100 * self.done / max(self.total, 1)
         return (
-            f"{self.what}: {self.done:,}/{self.total:,} molecules ({percent:.1f} %), "
-            f"{self.rate:.1f} molecules/s, {self.seconds_left:.0f} s left"
+            f"{self.what}: {self.done:,}/{self.total:,} {self.unit} ({percent:.1f} %), "
+            f"{self.rate:.1f} {self.unit}/s, {self.seconds_left:.0f} s left"
         )

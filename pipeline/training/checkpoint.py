@@ -122,6 +122,22 @@ def save_checkpoint(
     write_atomically(f"{folder}/{CONFIG}", json_bytes(config))
 
 
+def head_of(
+    config: Mapping[str, Any], files: Mapping[str, bytes], space: FeatureSpace
+) -> EnergyHead:
+    """The energy head that was trained in a feature space, in evaluation mode, on the CPU.
+
+    Parameters
+    ----------
+    config, files : with `head`, and its tensors, as those of `trained.Trained`.
+    """
+    head = EnergyHead(**config["head"])
+    head.load_state_dict(safetensors.torch.load(files[MODEL]))
+    if space.plain is not None:
+        head.standardise(*space.plain)
+    return head.eval()
+
+
 def load_checkpoint(folder: str) -> Checkpoint:
     """Read a checkpoint folder.
 
@@ -141,11 +157,7 @@ def load_checkpoint(folder: str) -> Checkpoint:
             space = FeatureSpace.unchanged(config["encoder"]["encoder"])
         head = detector = None
         if "head" in config:
-            head = EnergyHead(**config["head"])
-            head.load_state_dict(safetensors.torch.load(files[MODEL]))
-            if space.plain is not None:
-                head.standardise(*space.plain)
-            head.eval()
+            head = head_of(config, files, space)
         else:
             detector = detector_class(config["detector"]).load(files)
         content = read_member(folder, MOLECULES)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.detectors.base import Detector, Inputs
 from pipeline.detectors.feature_space import FeatureSpace
 from pipeline.detectors.registry import ENERGY_HEADS, detector_class, needs
 from pipeline.encoding.views import EncodedViews
@@ -58,6 +60,72 @@ def detectors_of(settings: TrainSettings) -> tuple[str, ...]:
     return (name,)
 
 
+class FitInputs(NamedTuple):
+    """What a detector is fitted to and validated on.
+
+    Attributes
+    ----------
+    references, ood_train, id_val, ood_val : molecules in a feature space.
+    labels : (n,) of the references, NaN where none is known.
+    """
+
+    references: Inputs
+    ood_train: Inputs
+    id_val: Inputs
+    ood_val: Inputs
+    labels: np.ndarray
+
+
+def fit_inputs(
+    molecules: pa.Table, encoded: EncodedViews, space: FeatureSpace, data_seed: int
+) -> FitInputs:
+    """The reference molecules, and those of the other training roles, in a feature space.
+
+    Parameters
+    ----------
+    molecules : `key`, `smiles`, `role`, `label`; every key has features.
+    """
+    references = References(molecules, data_seed)
+
+    def inputs(table: pa.Table) -> Inputs:
+        return space.inputs(references.described(table, encoded))
+
+    others = (
+        inputs(molecules.filter(pc.equal(molecules["role"], role)))
+        for role in ("ood_train", "id_val", "ood_val")
+    )
+    labels = references.molecules["label"].to_numpy(zero_copy_only=False)
+    return FitInputs(inputs(references.molecules), *others, labels)
+
+
+def fit_on(name: str, given: FitInputs, settings: TrainSettings) -> tuple[Detector, Trained]:
+    """Fit a detector on the references, and on OOD molecules and labels if it learns from them.
+
+    Raises
+    ------
+    InputError
+        If it cannot learn from these.
+    """
+    started = time.perf_counter()
+    wants = needs(name)
+    detector = detector_class(name).fit(
+        given.references,
+        given.ood_train if wants.ood else None,
+        given.labels if wants.labels else None,
+        settings,
+        settings.seed,
+    )
+    seconds = time.perf_counter() - started
+    scores = [detector.scores(inputs) for inputs in (given.id_val, given.ood_val)]
+    return detector, Trained(
+        files=detector.save(),
+        config={"detector": name},
+        history=[],
+        best_val_auroc=_auroc(*scores),
+        stats={"train_time_seconds": seconds},
+    )
+
+
 def fit_detector(
     name: str,
     molecules: pa.Table,
@@ -65,41 +133,8 @@ def fit_detector(
     space: FeatureSpace,
     settings: TrainSettings,
 ) -> Trained:
-    """Fit a detector on the reference molecules, and on OOD ones if it learns from them.
-
-    Parameters
-    ----------
-    molecules : `key`, `smiles`, `role`, `label`; every key has features.
-    """
-    started = time.perf_counter()
-    references = References(molecules, settings.data_seed)
-
-    def inputs(table: pa.Table):
-        return space.inputs(references.described(table, encoded))
-
-    def of_role(role: str) -> pa.Table:
-        return molecules.filter(pc.equal(molecules["role"], role))
-
-    kind, wants = detector_class(name), needs(name)
-    labels = None
-    if wants.labels:
-        labels = references.molecules["label"].to_numpy(zero_copy_only=False)
-    detector = kind.fit(
-        inputs(references.molecules),
-        inputs(of_role("ood_train")) if wants.ood else None,
-        labels,
-        settings,
-        settings.seed,
-    )
-    seconds = time.perf_counter() - started
-    scores = [detector.scores(inputs(of_role(role))) for role in ("id_val", "ood_val")]
-    return Trained(
-        files=detector.save(),
-        config={"detector": name},
-        history=[],
-        best_val_auroc=_auroc(*scores),
-        stats={"train_time_seconds": seconds},
-    )
+    """As `fit_on`, of molecules as `fit_inputs` takes them."""
+    return fit_on(name, fit_inputs(molecules, encoded, space, settings.data_seed), settings)[1]
 
 
 def best_of(names: Sequence[str], train: Callable[[str], Trained]) -> Trained:

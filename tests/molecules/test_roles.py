@@ -75,6 +75,19 @@ def test_sampling_all_takes_every_molecule():
     assert sample_size("id_train", SamplingSettings()) is None
 
 
+def test_ood_training_molecules_are_in_the_ratio_asked_for(caplog):
+    every = roles_of(FILE)
+    for ratio, count in ((1.0, 2000), (0.1, 200), (0.02, 40), (1e-6, 1)):
+        roles = roles_of(FILE, ood_ratio=ratio)
+        kept = set(roles["ood_train"]["key"].to_pylist())
+        assert len(kept) == count and kept <= set(every["ood_train"]["key"].to_pylist())
+        others = [role for role in every if role != "ood_train"]
+        assert all(roles[role].equals(every[role]) for role in others)
+    assert "--ood_ratio" not in caplog.text
+    assert roles_of(FILE, ood_ratio=2.0)["ood_train"].num_rows == 2000
+    assert "--ood_ratio 2 asks for 4,000 OOD training molecules, and there are 2,000" in caplog.text
+
+
 def test_calibration_is_of_molecules_that_validation_leaves():
     """All of a large iid_val: a quarter; of a sample: as many again; of a small one: none."""
     every, sampled = roles_of(FILE, sampling="all"), roles_of(FILE)

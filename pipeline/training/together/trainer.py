@@ -37,7 +37,7 @@ OF_A_HEAD = (
 )  # fmt: skip
 
 
-def can_train_together(settings: Sequence[TrainSettings], device: str) -> bool:
+def can_train_together(settings: Sequence[TrainSettings], device: str, least: int = 2) -> bool:
     """Whether heads can train as one batched model: on a CPU, by one worker, the encoder frozen.
 
     On a GPU torch draws the dropout of one head in a way that several cannot repeat, and several
@@ -46,15 +46,25 @@ def can_train_together(settings: Sequence[TrainSettings], device: str) -> bool:
     Parameters
     ----------
     settings : each with an energy head; what is not in `OF_A_HEAD` must be the same in all.
+    least : heads that are worth it. One head takes the same numbers to rounding, without the
+        streams of Ray Data that a training alone prepares.
     """
     first = settings[0]
     same = len({repr(_shared(each)) for each in settings}) == 1
     alone = first.finetune_encoder or first.num_workers > 1 or device != "cpu"
-    return len(settings) > 1 and same and not alone
+    return len(settings) >= least and same and not alone
 
 
 def _shared(settings: TrainSettings) -> dict[str, object]:
     return {name: value for name, value in asdict(settings).items() if name not in OF_A_HEAD}
+
+
+def together(settings: Sequence[TrainSettings]) -> list[list[int]]:
+    """Places of settings that differ in `OF_A_HEAD` alone, each kind in a list of its own."""
+    kinds: dict[str, list[int]] = {}
+    for place, each in enumerate(settings):
+        kinds.setdefault(repr(_shared(each)), []).append(place)
+    return list(kinds.values())
 
 
 def train_heads(
@@ -64,6 +74,7 @@ def train_heads(
     settings: Sequence[TrainSettings],
     device: str,
     share: float = 1.0,
+    least: int = 2,
 ) -> list[Trained | Exception]:
     """As `train_head` for each of the settings, together if `can_train_together`.
 
@@ -78,7 +89,7 @@ def train_heads(
         In the settings' order what was trained, or why it failed; in the statistics of those that
         trained together `heads_together` is their number, and times are a head's share.
     """
-    if can_train_together(settings, device):
+    if can_train_together(settings, device, least):
         made = _together(molecules, encoded, space, settings, share)
         if made is not None:
             return made

@@ -1,0 +1,8 @@
+"""Grids of trainings over data sets, encoders, detectors, seeds and settings, with statistics.
+
+In: settings that name what is crossed with what. Out: a file a cell, cells.parquet, summary.json,
+tables.
+
+Read first: `run` (what jobs.suite calls), `grid` (what a cell is), `group` (what runs on workers),
+`schedule` (tasks, failures, progress), `statistics`.
+"""

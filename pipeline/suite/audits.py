@@ -1,0 +1,68 @@
+"""What needs no training, on each test set of a suite: once for each, kept as a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.evaluation.audit import find_rivals
+from pipeline.evaluation.metrics import auroc
+from pipeline.runtime.files import json_bytes, write_atomically
+from pipeline.suite.group import LEAST_TESTS
+from pipeline.training.trainer import TRAINING_ROLES
+
+FOLDER = "audits"
+
+
+def audit_file(output_dir: str, molecules: str, tests: str) -> str:
+    """Where the audit of a training and a test sample lies, by their digests."""
+    return f"{output_dir}/{FOLDER}/{molecules}-{tests}.json"
+
+
+def read_audit(uri: str) -> dict[str, Any] | None:
+    """An audit that was made before, if there is one."""
+    fs, path = fsspec.url_to_fs(uri)
+    return json.loads(fs.cat_file(path)) if fs.exists(path) else None
+
+
+def make_audits(
+    molecules: pa.Table, tests: Mapping[str, pa.Table], seed: int
+) -> dict[str, dict[str, Any]]:
+    """Audit the test sets of what is trained on one sample, and write each.
+
+    Parameters
+    ----------
+    molecules : the sample, with roles.
+    tests : by the file to write, test molecules with roles; those that training saw are left out.
+
+    Returns
+    -------
+    dict
+        By file: `best_descriptor` and which of its ends is OOD, its AUROC and that of Tanimoto;
+        nothing where too few molecules are left.
+    """
+    training = molecules.filter(pc.is_in(molecules["role"], pa.array(TRAINING_ROLES)))
+    made = {}
+    for uri, table in tests.items():
+        seen = pc.is_in(table["smiles"], training["smiles"].combine_chunks())
+        table = table.filter(pc.invert(seen))
+        is_ood = pc.equal(table["role"], "ood_test").to_numpy(zero_copy_only=False)
+        found: dict[str, Any] = {}
+        if min((~is_ood).sum(), is_ood.sum()) >= LEAST_TESTS:
+            smiles = table["smiles"].to_pylist()
+            rivals = find_rivals(training, smiles, is_ood, seed=seed)
+            descriptor, tanimoto = rivals.scores
+            found = {
+                "best_descriptor": rivals.name,
+                "best_descriptor_ood_is": rivals.descriptors[rivals.name]["ood_is"],
+                "best_descriptor_auroc": auroc(is_ood, descriptor),
+                "tanimoto_auroc": auroc(is_ood, tanimoto),
+            }
+        write_atomically(uri, json_bytes(found))
+        made[uri] = found
+    return made

@@ -1,0 +1,164 @@
+"""The methods of a suite compared with a reference, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+
+from pipeline.runtime.errors import InputError
+from pipeline.suite.cells import Energies, read_energies
+from pipeline.suite.settings import SuiteSettings
+from pipeline.suite.statistics import holm, method_of, paired_differences, ranks, signed_rank
+from pipeline.suite.table import DONE
+
+Group = Mapping[str, Any]
+LEAST_BLOCKS = 6  # with fewer, no signed-rank test reaches 5 %
+
+
+def compared(
+    settings: SuiteSettings,
+    output_dir: str,
+    groups: Sequence[Group],
+    rows: Sequence[Mapping[str, Any]],
+    detectors: Sequence[str],
+) -> dict[str, Any]:
+    """Differences to the reference, their tests, and average ranks; on own test sets alone.
+
+    Parameters
+    ----------
+    groups : as `statistics.groups_of` gives them, of `rows`.
+
+    Returns
+    -------
+    dict
+        `reference`, `blocks` (what one is), `ranks`, `left_out` (methods that lack a block),
+        `versus_reference`: of each other method its mean `difference` in AUROC, `blocks`, `better`
+        and `worse` (of their 95 % intervals), `wilcoxon_p`, `holm_p`, and `by_block`; `notes`.
+
+    Raises
+    ------
+    InputError
+        If no method is called as --reference says.
+    """
+    own = [group for group in groups if group["data"] == group["test_data"]]
+    asked = settings.reference
+    with_encoder = asked is not None and "/" in asked.partition(" (")[0]
+    methods: dict[str, dict[str, Group]] = {}
+    for group in own:
+        block = group["data"] if with_encoder else f"{group['data']} on {group['encoder']}"
+        methods.setdefault(method_of(group, with_encoder), {})[block] = group
+    reference = reference_of(asked, list(methods), detectors)
+    done = {
+        name: {block: group for block, group in found.items() if group["num_seeds"]}
+        for name, found in methods.items()
+    }
+    blocks = list(dict.fromkeys(block for found in methods.values() for block in found))
+    complete = [name for name, found in done.items() if len(found) == len(blocks)]
+    versus = _versus(settings, output_dir, done, reference, blocks, rows)
+    notes = [
+        f"{name} is not ranked: it lacks {len(blocks) - len(done[name])} of {len(blocks)} blocks"
+        for name in done if name not in complete
+    ]  # fmt: skip
+    if len(blocks) > len({group["data"] for group in own}):
+        notes.append(
+            "blocks of one data set have its molecules in common, and tests take them as "
+            "independent: name the reference as ENCODER/DETECTOR to have a block a data set"
+        )
+    if versus and len(blocks) < LEAST_BLOCKS:
+        notes.append(
+            f"no signed-rank test over {len(blocks)} of them can reach p = 0.05: that needs "
+            f"{LEAST_BLOCKS} blocks"
+        )
+    scores = [[done[m][block]["metrics"]["auroc"]["mean"] for m in complete] for block in blocks]
+    return {
+        "reference": reference,
+        "block": "a data set" if with_encoder else "a data set on an encoder's features",
+        "blocks": blocks,
+        "ranks": ranks(np.array(scores), complete) if complete else None,
+        "left_out": [name for name in done if name not in complete],
+        "versus_reference": versus,
+        "notes": notes,
+    }
+
+
+def reference_of(asked: str | None, methods: Sequence[str], detectors: Sequence[str]) -> str:
+    """The method that --reference names, or the first detector's first variant.
+
+    Raises
+    ------
+    InputError
+        If none is called so, or several are.
+    """
+    name = asked or detectors[0]
+    if name in methods:
+        return name
+    variants = [method for method in methods if method.startswith(f"{name} (")]
+    if variants and (asked is None or len(variants) == 1):
+        return variants[0]
+    told = "is several methods" if variants else "is no method"
+    raise InputError(
+        f"--reference {name}: {told} of this suite; there are: {', '.join(variants or methods)}"
+    )
+
+
+def _versus(
+    settings: SuiteSettings,
+    output_dir: str,
+    done: Mapping[str, Mapping[str, Group]],
+    reference: str,
+    blocks: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+) -> dict[str, dict[str, Any]]:
+    """Of each method with blocks in common with the reference, how it differs from it."""
+    keys: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        if row["status"] == DONE:
+            keys.setdefault(_labels(row), []).append(row["cell"])
+    of_block = {
+        block: {name: keys[_labels(found[block])] for name, found in done.items() if block in found}
+        for block in blocks
+        if block in done[reference]
+    }
+    remote = ray.remote(num_cpus=1)(_block_differences)
+    refs = [
+        remote.remote(output_dir, cells, reference, settings.bootstrap_samples, settings.data_seed)
+        for cells in of_block.values()
+    ]
+    found = dict(zip(of_block, ray.get(refs)))
+    versus = {}
+    for name in done:
+        mine = {block: each[name] for block, each in found.items() if name in each}
+        if mine:
+            versus[name] = _summed_up(mine)
+    for each, p in zip(versus.values(), holm([v["wilcoxon_p"] for v in versus.values()])):
+        each["holm_p"] = p
+    return versus
+
+
+def _labels(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(row[name] for name in ("data", "test_data", "encoder", "detector", "variant"))
+
+
+def _block_differences(
+    output_dir: str, cells: Mapping[str, Sequence[str]], reference: str, samples: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """`paired_differences` of cells by method, read from their files."""
+    energies: dict[str, list[Energies]] = {
+        name: [read_energies(output_dir, key) for key in keys] for name, keys in cells.items()
+    }
+    return paired_differences(energies, reference, samples=samples, seed=seed)
+
+
+def _summed_up(by_block: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    differences = np.array([each["difference"] for each in by_block.values()])
+    return {
+        "difference": float(differences.mean()),
+        "blocks": len(by_block),
+        "better": sum(each["ci95"][0] > 0 for each in by_block.values()),
+        "worse": sum(each["ci95"][1] < 0 for each in by_block.values()),
+        "wilcoxon_p": signed_rank(differences),
+        "by_block": dict(by_block),
+    }
