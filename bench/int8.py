@@ -269,9 +269,9 @@ def verdict(rows: list[list[str]]) -> list[str]:
         "So `--precision int8` is refused, as every unknown value is. The two trained models fail, "
         "and Uni-Mol's random weights say little of the published ones. One scale for a whole "
         "tensor costs most of the error: by row it is far smaller. But torch has no such kernel "
-        "for CPUs, and its `_int_mm`, of which one could be made, took thirty times as long as float32 "
-        "on this machine, which has no VNNI. bf16 is slow here for want of units, so being faster "
-        "than bf16 says nothing of CPUs with AMX; those and GPUs were not measured.",
+        "for CPUs, and its `_int_mm`, of which one could be made, took thirty times as long as "
+        "float32 on this machine, which has no VNNI. bf16 is slow here for want of units, so being "
+        "faster than bf16 says nothing of CPUs with AMX; those and GPUs were not measured.",
     ]
 
 
