@@ -22,7 +22,9 @@ from pipeline.conformers.settings import ConformerSettings
 from pipeline.runtime.errors import RowRejected
 from pipeline.runtime.machine import usable_cores
 
-LIMIT_SECONDS = ConformerSettings.conformer_seconds
+# Ten times the jobs' limit: one such molecule fails the whole call, and on a busy machine a sound
+# one may well take a minute.
+LIMIT_SECONDS = 10 * ConformerSettings.conformer_seconds
 # Expected seconds of one core that are worth a child process, which takes half of one to start
 # (bench/encode_smiles.md).
 WORTH_SECONDS = 1.0

@@ -69,13 +69,15 @@ def features_of_smiles(
     conformers = embed_all(smiles, seconds, children, hydrogens=hydrogens)
     threads = children if device == "cpu" else 1
     with bar, closing(conformers), _one_core_each(device), ThreadPoolExecutor(threads) as encoders:
-        tasks: list[Future] = []
-        for places, made in _groups(
-            conformers, np.argsort(-seconds, kind="stable"), TOGETHER[device]
-        ):
-            tasks.append(encoders.submit(fill, places, made))
-            _raise_what_failed(task for task in tasks if task.done())
-        _raise_what_failed(tasks)
+        try:
+            tasks: list[Future] = []
+            order = np.argsort(-seconds, kind="stable")
+            for places, made in _groups(conformers, order, TOGETHER[device]):
+                tasks.append(encoders.submit(fill, places, made))
+                _raise_what_failed(task for task in tasks if task.done())
+            _raise_what_failed(tasks)
+        finally:  # where it failed or was interrupted, nobody waits for what is left
+            encoders.shutdown(wait=False, cancel_futures=True)
     return features
 
 
