@@ -47,7 +47,7 @@ def settings(home: Path, **changes: Any) -> SuiteSettings:
         "data": [str(home / "a.json"), str(home / "b.json")], "encoders": ["descriptors"],
         "detectors": ["knn", "isolation_forest", "msp", "dpo"], "seeds": SEEDS, "cross": True,
         "sweep": {"dpo_beta": [0.1, 1.0]}, "output_dir": str(home / "out"),
-        "cache_root": str(home / "store"), "bootstrap_samples": 100,
+        "cache_root": str(home / "store"), "bootstrap_samples": 100, "parallel_runs": 1,
     }  # fmt: skip
     return SuiteSettings(**{**SHARED, **usual, **changes})
 
@@ -158,8 +158,9 @@ def test_a_killed_suite_goes_on(made, home, tmp_path):
     """Killed after its first cell; what it had written stands, and the rest is as undisturbed."""
     asked = settings(home, output_dir=str(tmp_path / "out"))
     flags = {"config": tmp_path / "suite.yaml"}
-    content = {f: getattr(asked, f) for f in (*SHARED, "data", "encoders", "detectors", "seeds",
-               "cross", "sweep", "output_dir", "cache_root", "bootstrap_samples")}  # fmt: skip
+    own = ("data", "encoders", "detectors", "seeds", "cross", "sweep", "output_dir", "cache_root",
+           "bootstrap_samples", "parallel_runs")  # fmt: skip
+    content = {name: getattr(asked, name) for name in (*SHARED, *own)}
     flags["config"].write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
     output = tmp_path / "out"
     output.mkdir()
@@ -198,14 +199,14 @@ def test_the_same_command_makes_only_what_failed_and_ends_with_1(made, home, cap
 
 def test_a_search_takes_the_best_on_validation_and_is_not_made_twice(home, monkeypatch):
     asked = settings(
-        home, data=[str(home / "a.json")], detectors=["tanimoto", "knn"], cross=False, search=3,
+        home, data=[str(home / "a.json")], detectors=["tanimoto", "knn"], cross=False, search=2,
         sweep={"knn_k": {"least": 1, "most": 30}}, output_dir=str(home / "searched"),
     )  # fmt: skip
     run_suite(asked)
     [path] = (home / "searched/searches").glob("*.json")
     found = json.loads(path.read_text())
     best = max(found["trials"], key=lambda trial: trial["val_auroc"])
-    assert len(found["trials"]) == 3 and found["best"] == best["settings"]
+    assert len(found["trials"]) == 2 and found["best"] == best["settings"]
     assert all(1 <= trial["settings"]["knn_k"] <= 30 for trial in found["trials"])
     rows = pq.read_table(home / "searched/cells.parquet").to_pylist()
     assert [row["variant"] for row in rows] == ["", "searched"]
