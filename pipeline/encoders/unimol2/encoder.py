@@ -104,11 +104,15 @@ class UniMol2Encoder:
         Raises
         ------
         InputError
-            If the weights cannot be had, or a setting is of no use to Uni-Mol2.
+            If the weights cannot be had or do not fit, or a setting is of no use to Uni-Mol2.
         """
         _refuse_unused(token_order, finetuned)
         size = checked_size(model_size)
         resolved = resolve_weights(weights, size)
+        if resolved.path is not None:
+            from pipeline.encoders.unimol2.model import check_checkpoint
+
+            check_checkpoint(resolved.path, size)
         return {
             "encoder": UniMol2Encoder.name,
             "code_version": CODE_VERSION,

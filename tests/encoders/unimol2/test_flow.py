@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from jobs import cli
+from jobs.encode import encode as encode_job
 from pipeline.encoders import load_encoder
 from pipeline.encoders.settings import EncoderSettings
 from pipeline.encoding.plan import check_structures, plan_encoding
@@ -19,6 +21,7 @@ from pipeline.molecules.identity import canonicalize, molecule_key
 from pipeline.runtime.errors import InputError
 from pipeline.training.finetuning.preparation import prepare_finetuning
 from pipeline.training.settings import TrainSettings
+from tests.commands import assert_one_line
 
 
 def encoded(smiles: list[str], root: Path, weights: Path, **changes) -> EncodeResult:
@@ -52,6 +55,20 @@ def test_features_come_from_the_conformers_that_unimol_has_made(
     assert (again.encoded, again.known) == (0, 7)
     larger = encoded(some[:1], tmp_path, checkpoint, model_size="310m")
     assert (larger.encoded, larger.features.uri == result.features.uri) == (1, False)
+
+
+def test_a_checkpoint_that_does_not_fit_is_told_before_anything_starts(
+    deeper, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("pipeline.encoding.plan.start_ray", lambda: pytest.fail("too late"))
+    (tmp_path / "good.smi").write_text("CCO\n")
+    argv = {
+        "data_file": tmp_path / "good.smi", "foundation_model": "unimol2", "weights": deeper,
+        "cache_root": tmp_path / "store", "output_dir": tmp_path / "out",
+    }  # fmt: skip
+    words = [str(word) for name, value in argv.items() for word in (f"--{name}", value)]
+    code = cli.main(EncodeSettings, encode_job, "encode", words)
+    assert_one_line(code, capsys.readouterr().err, "encode", "84m has 2 layers", "--model_size")
 
 
 def test_a_size_is_refused_where_there_is_none_to_choose(tmp_path):
