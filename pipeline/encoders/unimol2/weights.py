@@ -69,6 +69,11 @@ def resolve_weights(weights: str | None, size: str) -> Weights:
     return Weights(path.absolute(), path.name)
 
 
+def checkpoint_of(weights: str | None, model_size: str | None) -> Path | None:
+    """The file that both settings lead to, None if untrained; errors as of what finds it."""
+    return resolve_weights(weights, checked_size(model_size)).path
+
+
 def _in_folder(folder: Path, name: str) -> Path:
     """The published file in a folder: with all of its path, or the last parts of it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from jobs import cli
 from jobs.encode import encode as encode_job
 from pipeline.encoders import load_encoder
 from pipeline.encoders.settings import EncoderSettings
-from pipeline.encoding.plan import check_structures, plan_encoding
+from pipeline.encoding.plan import check_structures, encoder_pool, plan_encoding
 from pipeline.encoding.settings import EncodeSettings
 from pipeline.encoding.stored_features import EncodeResult, encode
 from pipeline.encoding.tables import Tables
@@ -69,6 +70,31 @@ def test_a_checkpoint_that_does_not_fit_is_told_before_anything_starts(
     words = [str(word) for name, value in argv.items() for word in (f"--{name}", value)]
     code = cli.main(EncodeSettings, encode_job, "encode", words)
     assert_one_line(code, capsys.readouterr().err, "encode", "84m has 2 layers", "--model_size")
+
+
+def test_a_folder_of_weights_is_found_by_processes_that_stand_elsewhere(
+    checkpoint, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("pipeline.encoding.plan.start_ray", lambda: None)
+    monkeypatch.setattr("pipeline.encoding.plan.device_of", lambda device: "cpu")
+    file = tmp_path / "kept" / "modelzoo" / "84M" / "checkpoint.pt"
+    file.parent.mkdir(parents=True)
+    shutil.copy(checkpoint, file)
+    monkeypatch.chdir(tmp_path)
+    settings = EncoderSettings(foundation_model="unimol2", weights="kept", cache_root="store")
+    assert plan_encoding(settings).weights == str(file)
+
+
+def test_large_checkpoints_get_as_many_encoders_as_memory_holds(tmp_path, monkeypatch):
+    has = {"CPU": 8, "memory": 16 * 1024**3}
+    monkeypatch.setattr("pipeline.encoding.plan.resources", lambda: has)
+    monkeypatch.setattr("ray.cluster_resources", lambda: has)
+    for gib, actors in ((0.5, 8), (3, 2), (20, 1)):
+        path = tmp_path / "a.pt"
+        with open(path, "wb") as file:
+            file.truncate(int(gib * 1024**3))
+        settings = EncoderSettings(foundation_model="unimol2", weights=str(path))
+        assert encoder_pool(settings, "cpu").actors == actors
 
 
 def test_a_size_is_refused_where_there_is_none_to_choose(tmp_path):
