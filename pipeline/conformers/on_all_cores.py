@@ -111,8 +111,9 @@ def _shared_out(
     try:
         places = {threads.submit(work, place): place for place in order}
         for future in as_completed(places):
+            place = places.pop(future)  # or all conformers would stay until the end
             if (made := future.result()) is not None:
-                yield places[future], made
+                yield place, made
     finally:  # also where the caller stops half way, or is interrupted
         threads.shutdown(wait=False, cancel_futures=True)
         for embedder in embedders:
