@@ -22,6 +22,10 @@ from pipeline.conformers.settings import ConformerSettings
 from pipeline.runtime.errors import RowRejected
 from pipeline.runtime.machine import usable_cores
 
+ADVICE = (
+    "standard error says why. If it is memory, there must be {:g} GiB for each core that this "
+    "process may use"
+)
 LIMIT_SECONDS = ConformerSettings.conformer_seconds
 # Expected seconds of one core that are worth a child process, which takes half of one to start
 # (bench/encode_smiles.md).
@@ -79,7 +83,11 @@ def embed_all(
     _check_parsing(smiles)
     embedders = [
         IsolatedEmbedder(
-            seed=DEFAULT_SEED, hydrogens=hydrogens, limit_seconds=limit_seconds, nice=0
+            seed=DEFAULT_SEED,
+            hydrogens=hydrogens,
+            limit_seconds=limit_seconds,
+            nice=0,
+            advice=ADVICE,
         )
         for _ in range(children)
     ]
