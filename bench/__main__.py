@@ -1,7 +1,8 @@
 """Measurements that need no file of yours, one after the other, and then their pages.
 
 `make bench` runs all of them, `python -m bench --only startup heads` some. Nothing else should
-run on the machine meanwhile.
+run on the machine meanwhile. Those of minimol, neighbours, score, detection and trust need tables
+or a checkpoint that you name, so they are not among them: see `python -m bench.minimol --help`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-ALONE = ("encode", "encode_smiles", "heads", "startup", "suite", "page", "finetune")
+ALONE = (
+    "encode", "encode_smiles", "heads", "startup", "suite", "page", "finetune", "engine", "unimol2",
+    "precision", "int8", "mini", "read", "splits", "nodes",
+)  # fmt: skip
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 """What each process of a run imports, and how long that takes: `python -m bench.startup`.
 
 Each job runs once with PYTHONPROFILEIMPORTTIME, which Ray's processes inherit; their logs hold the
-times. Ray runs by itself here, with two cores and an empty store.
+times. Ray runs by itself here, with all cores and an empty store; the encoder is MolSieve-Mini.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import NamedTuple
 from jsonargparse import auto_cli
 
 from bench.report import cpu_name, markdown
+from pipeline.runtime.machine import usable_cores
 
 SAMPLE = Path(__file__).parent.parent / "data" / "hiv_scaffold_sample.json.gz"
 LINE = re.compile(r"import time:\s+(\d+) \|\s+\d+ \| +(\S+)")
@@ -48,7 +49,7 @@ def main(molecules: int = 120, runs: str = "") -> None:
         runs: folder to work in; a temporary one by default.
     """
     folder = Path(runs or tempfile.mkdtemp(prefix="s"))
-    common = ["--cache_root", str(folder / "store"), "--device", "cpu"]
+    common = ["--cache_root", str(folder / "store"), "--device", "cpu", "--weights", "mini"]
     sample = ["--data_file", str(SAMPLE), "--debug_dataset_size", str(molecules), *common]
     checkpoint = ["--checkpoint", str(folder / "train/checkpoint")]
     jobs = {
@@ -64,8 +65,8 @@ def main(molecules: int = 120, runs: str = "") -> None:
     lines = [
         "# What the processes of a run import",
         "",
-        f"`python -m bench.startup` on {cpu_name()}, 2 cores; seconds under Python's own profile "
-        "of imports, which makes them longer. Ray's daemons are left out.",
+        f"`python -m bench.startup` on {cpu_name()}, {usable_cores()} cores; seconds under "
+        "Python's own profile of imports, which makes them longer. Ray's daemons are left out.",
         "",
         *markdown(("job", "process", "how many", "seconds each", "modules", "of it"), rows),
         "",
@@ -85,10 +86,11 @@ def library(folder: Path, molecules: int) -> Path:
 def profiled(folder: Path, name: str, flags: list[str]) -> list[Imports]:
     """Run a job; its own imports first, then those of Ray's processes."""
     output = folder / name.split(",")[0]
+    alone = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     with tempfile.TemporaryDirectory(prefix="s") as temporary:  # a short path: sockets lie in it
         done = subprocess.run(
             [sys.executable, "-m", f"jobs.{name.split(',')[0]}", *flags, "--output_dir", output],
-            env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1", "RAY_TMPDIR": temporary},
+            env={**alone, "PYTHONPROFILEIMPORTTIME": "1", "RAY_TMPDIR": temporary},
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         if done.returncode != 0:

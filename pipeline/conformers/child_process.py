@@ -27,6 +27,12 @@ START_LIMIT_SECONDS = 120
 DEFAULT_LIMIT_GB = 4.0
 NICE = 10  # where cores are shared, an encoder with a full batch goes first
 ATTEMPTS = 2
+# A child that RDKit hangs in ends by itself so long after the limit, if nobody is left to kill it.
+ALARM_SECONDS, MOST_SECONDS = 10, 10**8
+ADVICE = (
+    "standard error, or the log of its Ray worker, says why. If it is memory, raise "
+    "--conformer_gb, which is {:g}"
+)
 CHILD = "from pipeline.conformers.child_process import serve; serve({}, {})"
 
 
@@ -39,6 +45,7 @@ class IsolatedEmbedder:
     limit_seconds : wall-clock time that one molecule may take.
     limit_gb : memory that the child may take, GiB.
     nice : how far the child steps back where cores are shared.
+    advice : what to do where a child does not start; {:g} in it becomes `limit_gb`.
     """
 
     def __init__(
@@ -50,9 +57,11 @@ class IsolatedEmbedder:
         limit_gb: float = DEFAULT_LIMIT_GB,
         method: str = METHODS[0],
         nice: int = NICE,
+        advice: str = ADVICE,
     ):
         self.limit_seconds, self.limit_gb, self.nice = limit_seconds, limit_gb, nice
         self.recipe = {"seed": seed, "hydrogens": hydrogens, "method": method}
+        self.advice = advice
         self._child: subprocess.Popen | None = None
         self._ended = False
 
@@ -61,7 +70,8 @@ class IsolatedEmbedder:
 
         InputError if it does not start, which is no molecule's fault.
         """
-        request = {"smiles": smiles, **self.recipe}
+        alarm = int(min(self.limit_seconds + ALARM_SECONDS, MOST_SECONDS))
+        request = {"smiles": smiles, "alarm": alarm, **self.recipe}
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 answer = self._asked(request)
@@ -131,9 +141,8 @@ class IsolatedEmbedder:
                 if attempt == ATTEMPTS or self._ended:
                     raise InputError(
                         f"the process that makes conformers does not start on {platform.node()} "
-                        f"(exit code {code}{f', {error}' if str(error) else ''}); standard "
-                        "error, or the log of its Ray worker, says why. If it is memory, raise "
-                        f"--conformer_gb, which is {self.limit_gb:g}"
+                        f"(exit code {code}{f', {error}' if str(error) else ''}); "
+                        f"{self.advice.format(self.limit_gb)}"
                     ) from None
         return self._child
 
@@ -166,6 +175,8 @@ def _read_line(child: subprocess.Popen, limit_seconds: float) -> bytes:
 def serve(limit_gb: float, nice: int) -> None:
     """The child's loop: one JSON request a line on stdin, one JSON answer a line on stdout.
 
+    A request has `smiles`, whole seconds after which it ends (`alarm`), and what `embed` takes.
+
     Parameters
     ----------
     limit_gb : address space that this process may take, GiB.
@@ -174,6 +185,7 @@ def serve(limit_gb: float, nice: int) -> None:
     limit = int(limit_gb * 1024**3)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which kills this one
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends a process also within RDKit
     os.nice(nice)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever RDKit prints must not mix with the answers
@@ -182,6 +194,7 @@ def serve(limit_gb: float, nice: int) -> None:
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
+        signal.alarm(request.pop("alarm"))
         try:
             made = embed(request.pop("smiles"), **request)
             answer = {
@@ -193,4 +206,5 @@ def serve(limit_gb: float, nice: int) -> None:
             answer = {"reason": str(rejection)}
         except MemoryError:
             answer = {"reason": f"RDKit needs more than {limit_gb:g} GiB for it"}
+        signal.alarm(0)
         print(json.dumps(answer), file=answers, flush=True)

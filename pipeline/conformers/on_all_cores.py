@@ -22,6 +22,10 @@ from pipeline.conformers.settings import ConformerSettings
 from pipeline.runtime.errors import RowRejected
 from pipeline.runtime.machine import usable_cores
 
+ADVICE = (
+    "standard error says why. If it is memory, there must be {:g} GiB for each core that this "
+    "process may use"
+)
 # Ten times the jobs' limit: one such molecule fails the whole call, and on a busy machine a sound
 # one may well take a minute.
 LIMIT_SECONDS = 10 * ConformerSettings.conformer_seconds
@@ -81,7 +85,11 @@ def embed_all(
     _check_parsing(smiles)
     embedders = [
         IsolatedEmbedder(
-            seed=DEFAULT_SEED, hydrogens=hydrogens, limit_seconds=limit_seconds, nice=0
+            seed=DEFAULT_SEED,
+            hydrogens=hydrogens,
+            limit_seconds=limit_seconds,
+            nice=0,
+            advice=ADVICE,
         )
         for _ in range(children)
     ]
@@ -113,8 +121,9 @@ def _shared_out(
     try:
         places = {threads.submit(work, place): place for place in order}
         for future in as_completed(places):
+            place = places.pop(future)  # or all conformers would stay until the end
             if (made := future.result()) is not None:
-                yield places[future], made
+                yield place, made
     finally:  # also where the caller stops half way, or is interrupted
         threads.shutdown(wait=False, cancel_futures=True)
         for embedder in embedders:

@@ -8,6 +8,7 @@ for its slowest part, and the waiting takes cores too (bench/encode_smiles.md).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Encode = Callable[[Sequence[int], "Sequence[Conformer]"], np.ndarray]
 TOGETHER = {"cpu": 16, "cuda": 512}  # molecules of like size that are encoded at once
+WAITING = 4  # groups that wait for each thread of the encoder, at most
 
 
 def features_of_smiles(
@@ -27,8 +29,9 @@ def features_of_smiles(
 ) -> np.ndarray:
     """Features (n, dim) float32, in the order given, each SMILES embedded as it is written.
 
-    Which molecules are encoded together depends on the SMILES alone, so the same features come
-    out each time. On a terminal a bar shows how far it is, by the time that molecules take.
+    Which molecules are encoded together, and in which order, depends on the SMILES alone, so on
+    machines of several cores the same features come out each time. On a terminal a bar shows how
+    far it is, by the time that molecules take.
 
     Parameters
     ----------
@@ -68,23 +71,26 @@ def features_of_smiles(
     )  # fmt: skip
     conformers = embed_all(smiles, seconds, children, hydrogens=hydrogens)
     threads = children if device == "cpu" else 1
-    with bar, closing(conformers), _one_core_each(device), ThreadPoolExecutor(threads) as encoders:
-        try:
-            tasks: list[Future] = []
-            order = np.argsort(-seconds, kind="stable")
-            for places, made in _groups(conformers, order, TOGETHER[device]):
-                tasks.append(encoders.submit(fill, places, made))
-                _raise_what_failed(task for task in tasks if task.done())
-            _raise_what_failed(tasks)
-        finally:  # where it failed or was interrupted, nobody waits for what is left
-            encoders.shutdown(wait=False, cancel_futures=True)
+    with bar, closing(conformers), _one_core_each(device), _threads(threads) as encoders:
+        tasks: deque[Future] = deque()
+        for places, made in _groups(
+            conformers, np.argsort(-seconds, kind="stable"), TOGETHER[device]
+        ):
+            tasks.append(encoders.submit(fill, places, made))
+            while tasks and (tasks[0].done() or len(tasks) > WAITING * threads):
+                tasks.popleft().result()  # or what it raised
+        for task in tasks:
+            task.result()
     return features
 
 
 def _groups(
     conformers: Iterable[tuple[int, Conformer]], order: np.ndarray, together: int
 ) -> Iterator[tuple[list[int], list[Conformer]]]:
-    """Places and conformers of molecules that stand together in an order, once all are there."""
+    """Places, rising, and conformers of molecules that stand together in an order.
+
+    They come once all of a group are there.
+    """
     group = np.empty(len(order), dtype=np.int64)
     group[order] = np.arange(len(order)) // together
     lacking, there = np.bincount(group), {}
@@ -94,12 +100,20 @@ def _groups(
         lacking[mine] -= 1
         if lacking[mine] == 0:
             made = there.pop(mine)
-            yield list(made), list(made.values())
+            places = sorted(made)
+            yield places, [made[place] for place in places]
 
 
-def _raise_what_failed(tasks: Iterable[Future]) -> None:
-    for task in tasks:
-        task.result()
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads whose work all is done in the end; if interrupted, what has not begun is left."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from pipeline.conformers.expected_cost import atom_counts, conformer_seconds
 from pipeline.encoding.lookup import keys_of
 from pipeline.encoding.tables import Tables
 
-# Of an encoder on one core, rounded from Uni-Mol's and MiniMol's: only ratios matter.
+# Of an encoder on one core, rounded from Uni-Mol's and MiniMol's: only ratios matter. Uni-Mol2's
+# is not measured and taken to be the same, so its bars may run ahead of it.
 ENCODER_SECONDS_PER_ATOM = 6e-4
 
 

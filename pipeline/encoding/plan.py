@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import ray
 import ray.data
 
 from pipeline.conformers.conformer import NVMOLKIT
-from pipeline.encoders import encoder_class
+from pipeline.encoders import SIZED, encoder_class
 from pipeline.encoders.settings import EncoderSettings
 from pipeline.encoding.settings import EncodedSourceSettings
 from pipeline.encoding.tables import Tables, TrunkSpec
@@ -30,7 +32,8 @@ E = TypeVar("E", bound=EncoderSettings)
 S = TypeVar("S", bound=EncodedSourceSettings)
 
 CPU_BATCH, GPU_BATCH = 128, 4096
-CPU_ENCODER_BYTES = 2 * 1024**3  # what an encoder on a CPU may take: weights and one batch
+# What an encoder on a CPU may take: weights and one batch; or the file that it loads, twice.
+CPU_ENCODER_BYTES = 2 * 1024**3
 
 
 class EncoderPool(NamedTuple):
@@ -158,7 +161,25 @@ def plan_encoding(settings: E) -> EncodingPlan[E]:
         from pipeline.encoders.unimol.precision import default_precision  # torch is slow to import
 
         settings = replace(settings, precision=default_precision(device))
-    return EncodingPlan(settings, device, portable(settings.weights), Tables.of(settings))
+    tables = Tables.of(settings)
+    return EncodingPlan(settings, device, _weights_everywhere(settings), tables)
+
+
+def _weights_everywhere(settings: EncoderSettings) -> str | None:
+    """`--weights` so that every process finds them: of a folder, the file that is meant."""
+    if settings.weights and os.path.isdir(os.path.expanduser(settings.weights)):
+        path = _checkpoint_of_size(settings)
+        return settings.weights if path is None else str(path)
+    return portable(settings.weights)
+
+
+def _checkpoint_of_size(settings: EncoderSettings) -> Path | None:
+    """The file of an encoder that comes in sizes; None of others, and if it is untrained."""
+    if settings.foundation_model not in SIZED:
+        return None
+    from pipeline.encoders.unimol2.weights import checkpoint_of
+
+    return checkpoint_of(settings.weights, settings.model_size)
 
 
 def encoder_pool(settings: EncoderSettings, device: str) -> EncoderPool:
@@ -184,12 +205,14 @@ def encoder_pool(settings: EncoderSettings, device: str) -> EncoderPool:
         return EncoderPool(actors, device, 0, gpus, size, now=now)
     size = settings.encoding_batch_size or CPU_BATCH
     actors, now = (
-        settings.encoder_workers or max(1, int(min(has.get("CPU", 1), _room(has))))
+        settings.encoder_workers or max(1, int(min(has.get("CPU", 1), _room(has, settings))))
         for has in (resources(), ray.cluster_resources())
     )
     return EncoderPool(actors, "cpu", 0, 0, size, now=now)
 
 
-def _room(has: dict[str, float]) -> float:
+def _room(has: dict[str, float], settings: EncoderSettings) -> float:
     """Encoders that some nodes' memory holds."""
-    return has.get("memory", 0) / CPU_ENCODER_BYTES
+    checkpoint = _checkpoint_of_size(settings)
+    file_bytes = 0 if checkpoint is None else checkpoint.stat().st_size
+    return has.get("memory", 0) / max(CPU_ENCODER_BYTES, 2 * file_bytes)

@@ -60,11 +60,11 @@ def encoders_of(views: Sequence[str]) -> tuple[str, ...]:
 
 
 def heaviest(views: Sequence[str]) -> str:
-    """The view whose encoder costs most: one with conformers, else one with torch."""
+    """The view whose encoder costs most: one with conformers, of sizes, else one with torch."""
 
-    def weight(name: str) -> tuple[bool, bool]:
+    def weight(name: str) -> tuple[bool, bool, bool]:
         encoder = encoder_class(name)
-        return encoder.needs_conformers, encoder.uses_torch
+        return encoder.needs_conformers, name in SIZED, encoder.uses_torch
 
     return max(encoders_of(views), key=weight)
 

@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 ONEDNN_CACHE = "4096"
 # As use_deterministic_algorithms(True), which also imports torch's compiler: 2 s of each process.
 REPEATABLE = "error"
+# Settings that came later decide nothing while they are None: older runs keep their names.
+LATER = ("ood_ratio",)
 
 
 def run_name(settings: Any, not_decisive: Sequence[str], *others: Any) -> str:
@@ -53,9 +55,17 @@ def run_name(settings: Any, not_decisive: Sequence[str], *others: Any) -> str:
     not_decisive : fields of it that say where and how fast, not what.
     others : JSON-ready; what else decides the outcome.
     """
-    decides = {k: v for k, v in asdict(settings).items() if k not in not_decisive}
-    content = json.dumps([decides, *others], sort_keys=True)
+    content = json.dumps([decisive(settings, not_decisive), *others], sort_keys=True)
     return hashlib.blake2b(content.encode(), digest_size=10).hexdigest()
+
+
+def decisive(settings: Any, not_decisive: Sequence[str]) -> dict[str, Any]:
+    """The settings that decide an outcome; parameters as of `run_name`."""
+    return {
+        name: value
+        for name, value in asdict(settings).items()
+        if name not in not_decisive and not (name in LATER and value is None)
+    }
 
 
 def torch_trainer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import fsspec
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from pipeline.molecules.folders import data_files
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import json_bytes, remove, write_atomically
+from pipeline.runtime.ray_train import decisive
 from pipeline.scoring.output_folder import part_files, read_part, version_of
 from pipeline.scoring.run import run_scoring
 from pipeline.scoring.settings import ScoreSettings, VerdictSettings
@@ -113,15 +114,7 @@ def _trained(settings: ScreenSettings) -> dict[str, Any]:
     given = {name: getattr(settings, name) for name in names if name != "foundation_model"}
     library = settings.library if settings.ood == "library" else None
     own = TrainSettings(**{**given, "views": views, "output_dir": folder, "library": library})
-    files = [own.id_file, own.ood_file, own.library, own.predictions]
-    identity = {
-        "settings": {k: v for k, v in asdict(own).items() if k not in NOT_IDENTITY},
-        "weights": own.weights,
-        "files": [
-            version_of(file) for name in files if name is not None for file in data_files(name)
-        ],
-    }
-    identity = json.loads(json_bytes(identity))
+    identity = json.loads(json_bytes(_identity(own)))
     fs, path = fsspec.url_to_fs(f"{folder}/{DONE}")
     there = fs.exists(path) and fs.exists(f"{fs._strip_protocol(folder)}/{COMPLETE}")
     if there and not settings.force_recompute_cache:
@@ -133,6 +126,20 @@ def _trained(settings: ScreenSettings) -> dict[str, Any]:
     stats = train_and_audit(own)
     write_atomically(f"{folder}/{DONE}", json_bytes({"identity": identity, "stats": stats}))
     return json.loads(json_bytes(stats))
+
+
+def _identity(own: TrainSettings) -> dict[str, Any]:
+    """What only the same training of the same files has."""
+    files = [own.id_file, own.ood_file, own.library, own.predictions]
+    size = {} if own.model_size is None else {"model_size": own.model_size}
+    return {
+        "settings": decisive(own, NOT_IDENTITY),
+        "weights": own.weights,
+        **size,
+        "files": [
+            version_of(file) for name in files if name is not None for file in data_files(name)
+        ],
+    }
 
 
 def verdict_of(output_dir: str, training: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:

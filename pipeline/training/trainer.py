@@ -42,12 +42,12 @@ OUT_OF_MEMORY_ADVICE = (
     "--gradient_checkpointing, or set --resident_gb lower"
 )
 # Settings that say where and how fast, not what: a run killed under one value of these may
-# be resumed under another.
+# be resumed under another. What the weights are, the encoder's identity tells.
 NOT_IDENTITY = (
     "output_dir", "cache_root", "num_workers", "device", "checkpoint_every", "encoder_workers",
     "encoding_batch_size", "force_recompute_cache", "retry_rejected", "resident_gb",
-    "conformer_seconds", "conformer_gb", "dataset", "weights", "trunk_cache", "trunk_gb",
-    "gradient_checkpointing",
+    "conformer_seconds", "conformer_gb", "dataset", "weights", "model_size", "trunk_cache",
+    "trunk_gb", "gradient_checkpointing",
 )  # fmt: skip
 
 

@@ -1,6 +1,8 @@
+import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 from types import ModuleType
@@ -11,7 +13,7 @@ from rdkit import Chem
 from rdkit.Chem import AllChem, rdDistGeom
 
 from pipeline.conformers import child_process
-from pipeline.conformers.child_process import ATTEMPTS, IsolatedEmbedder
+from pipeline.conformers.child_process import ATTEMPTS, CHILD, IsolatedEmbedder
 from pipeline.conformers.conformer import identity
 from pipeline.conformers.nvmolkit_embedder import embed_many
 from pipeline.conformers.rdkit_embedder import embed
@@ -110,6 +112,20 @@ def test_a_child_that_does_not_start_rejects_no_molecule():
     embedder = IsolatedEmbedder(seed=42, hydrogens=False, limit_seconds=60, limit_gb=0.01)
     with pytest.raises(InputError, match="does not start.*raise --conformer_gb, which is 0.01"):
         embedder.embed("CCO")
+
+
+def test_a_child_whose_parent_is_gone_ends_also_while_rdkit_hangs():
+    """Nobody is left to kill it, or to close its stdin."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    request = json.dumps({"smiles": HANGS, "alarm": 2}).encode()
+    with subprocess.Popen([sys.executable, "-c", CHILD.format(4, 0)], **pipes) as child:
+        assert child.stdout.readline() == b"ready\n"
+        child.stdin.write(request + b"\n")
+        child.stdin.flush()
+        try:
+            assert child.wait(timeout=30) == -signal.SIGALRM
+        finally:
+            child.kill()
 
 
 def test_a_child_ends_with_its_embedder():

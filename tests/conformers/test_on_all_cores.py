@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import psutil
 import pyarrow as pa
@@ -84,6 +86,26 @@ def test_who_stops_half_way_leaves_no_child_behind(some, no_child_is_left):
     for _ in range(4):
         next(made)
     made.close()
+
+
+def test_conformers_that_were_taken_are_not_kept():
+    class Made:
+        pass
+
+    class Embedder:
+        def embed(self, smiles):
+            return Made()
+
+        def end(self):
+            pass
+
+        close = end
+
+    taken = []
+    for _, made in on_all_cores._shared_out(["C"] * 50, range(50), [Embedder()]):
+        taken.append(weakref.ref(made))
+        kept = sum(one() is not None for one in taken)
+    assert len(taken) == 50 and kept <= 3
 
 
 def test_few_molecules_are_not_worth_child_processes(monkeypatch):

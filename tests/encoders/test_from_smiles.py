@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -55,6 +57,69 @@ def test_what_an_encoder_raises_comes_out(worth_it):
         from_smiles.features_of_smiles(
             ["CCO"] * 12, encode, 4, hydrogens=False, device="cpu", what="features"
         )
+
+
+@pytest.fixture
+def made_at_once(worth_it, monkeypatch):
+    """Conformers are there as soon as they are asked for, and then comes Ctrl-C if wanted."""
+    monkeypatch.setitem(from_smiles.TOGETHER, "cpu", 1)
+
+    def use(*, interrupt: bool = False, look=lambda made: None) -> None:
+        def embed_all(smiles, *_, **__):
+            for place in range(len(smiles)):
+                look(place)
+                yield place, None
+            if interrupt:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(on_all_cores, "embed_all", embed_all)
+
+    return use
+
+
+def encoded_by(encode, molecules: int) -> np.ndarray:
+    return from_smiles.features_of_smiles(
+        ["CCO"] * molecules, encode, 4, hydrogens=False, device="cpu", what="features"
+    )
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_who_stops_does_not_wait_for_what_is_left(made_at_once, error):
+    made_at_once(interrupt=error is KeyboardInterrupt)
+    begun, go_on = [], threading.Event()
+
+    def encode(places, _):
+        begun.append(places)
+        if error is MemoryError and places == [0]:
+            time.sleep(0.2)  # until all wait
+            raise MemoryError
+        go_on.wait(5)
+        return np.zeros((1, 4))
+
+    with pytest.raises(error):
+        encoded_by(encode, 8)
+    assert len(begun) <= 3  # one a thread is at work, and one may have failed
+    go_on.set()
+
+
+def test_few_groups_wait_for_the_encoder(made_at_once):
+    done, waiting = [], []
+    made_at_once(look=lambda made: waiting.append(made - len(done)))
+
+    def encode(places, _):
+        time.sleep(0.002)
+        done.append(places)
+        return np.zeros((1, 4))
+
+    encoded_by(encode, 100)
+    assert len(done) == 100 and max(waiting) <= from_smiles.WAITING * 2
+
+
+def test_molecules_of_a_group_stand_in_the_order_given():
+    order = np.array([3, 1, 2, 0])
+    made = [(2, "c"), (3, "d"), (1, "b"), (0, "a")]
+    groups = list(from_smiles._groups(made, order, 2))
+    assert groups == [([1, 3], ["b", "d"]), ([0, 2], ["a", "c"])]
 
 
 def test_a_rejected_molecule_comes_out(worth_it):

@@ -59,6 +59,12 @@ def test_names_keep_their_order_and_one_encoder_is_one_view():
     assert encoders_of(("distances", "ecfp")) == ("ecfp",)
 
 
+def test_the_heaviest_encoder_has_conformers_and_sizes():
+    assert views_module.heaviest(("ecfp", "unimol", "unimol2", "distances")) == "unimol2"
+    assert views_module.heaviest(("minimol", "ecfp", "unimol")) == "unimol"
+    assert views_module.heaviest(("ecfp", "minimol")) == "minimol"
+
+
 def test_weights_are_unimols_alone(tmp_path):
     given = settings(tmp_path, tmp_path / "a.csv", weights="mini", finetuned="folder")
     unimol, ecfp = (settings_of_view(given, name) for name in ("unimol", "ecfp"))

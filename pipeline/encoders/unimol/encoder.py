@@ -171,7 +171,8 @@ class UniMolEncoder:
         ------
         pipeline.runtime.errors.RowRejected
             If a SMILES does not parse or RDKit cannot place its atoms; in a child process also if
-            RDKit takes more than ten minutes or 4 GiB, or crashes. A note names the SMILES.
+            RDKit takes more than ten minutes or 4 GiB, or crashes. A note names the SMILES. In this
+            process, where they are few, RDKit has no limit.
         """
 
         def encode(_: Sequence[int], made: Sequence[Conformer]) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.encoders.base import refuse_finetuned
 from pipeline.encoders.from_smiles import features_of_smiles
-from pipeline.encoders.unimol2.library import PACKAGE, check_installed
+from pipeline.encoders.unimol2.library import PACKAGE, check_installed, library
 from pipeline.encoders.unimol2.weights import checked_size, resolve_weights
 from pipeline.runtime.errors import InputError, RowRejected
 
@@ -79,6 +79,7 @@ class UniMol2Encoder:
         from pipeline.encoders.unimol.precision import settled
         from pipeline.encoders.unimol2.model import load_model
 
+        library("data.conformer")  # now: its import must not meet the threads that use it
         _refuse_unused(token_order, finetuned)
         size = checked_size(model_size)
         self.device, self.dtype = settled(device, precision)
@@ -104,11 +105,15 @@ class UniMol2Encoder:
         Raises
         ------
         InputError
-            If the weights cannot be had, or a setting is of no use to Uni-Mol2.
+            If the weights cannot be had or do not fit, or a setting is of no use to Uni-Mol2.
         """
         _refuse_unused(token_order, finetuned)
         size = checked_size(model_size)
         resolved = resolve_weights(weights, size)
+        if resolved.path is not None:
+            from pipeline.encoders.unimol2.model import check_checkpoint
+
+            check_checkpoint(resolved.path, size)
         return {
             "encoder": UniMol2Encoder.name,
             "code_version": CODE_VERSION,

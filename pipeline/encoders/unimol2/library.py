@@ -9,10 +9,12 @@ import os
 import tempfile
 import warnings
 from functools import lru_cache
+from threading import Lock
 from types import ModuleType
 
 PACKAGE = "unimol_tools"
 LOGGER = "Uni-Mol Tools"
+_one_at_a_time = Lock()
 
 
 def check_installed() -> None:
@@ -26,18 +28,20 @@ def library(module: str) -> ModuleType:
     """A module of unimol_tools, such as "models.unimolv2"; the first takes seconds.
 
     The import would leave a folder `logs` where the process stands, all messages of all libraries
-    in the log, and no warnings: those are put back.
+    in the log, and no warnings: those are put back. Meanwhile the whole process stands elsewhere,
+    so it is for the thread that makes an encoder, not for those that encode.
     """
-    level, place = logging.root.level, os.getcwd()
-    with tempfile.TemporaryDirectory() as elsewhere, warnings.catch_warnings():
-        os.chdir(elsewhere)
-        try:
-            found = importlib.import_module(f"{PACKAGE}.{module}")
-        finally:
-            os.chdir(place)
-            logging.root.setLevel(level)
-    log = logging.getLogger(LOGGER)
-    for handler in [h for h in log.handlers if isinstance(h, logging.FileHandler)]:
-        if handler.stream is None:  # its folder is gone
-            log.removeHandler(handler)
-    return found
+    with _one_at_a_time:
+        level, place = logging.root.level, os.getcwd()
+        with tempfile.TemporaryDirectory() as elsewhere, warnings.catch_warnings():
+            os.chdir(elsewhere)
+            try:
+                found = importlib.import_module(f"{PACKAGE}.{module}")
+            finally:
+                os.chdir(place)
+                logging.root.setLevel(level)
+        log = logging.getLogger(LOGGER)
+        for handler in [h for h in log.handlers if isinstance(h, logging.FileHandler)]:
+            if handler.stream is None:  # its folder is gone
+                log.removeHandler(handler)
+        return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import zipfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 # What the feature depends on; a published checkpoint has heads of its pretraining besides.
 PARTS = ("embed_tokens.", "atom_feature.", "edge_feature.", "se3_invariant_kernel.", "encoder.")
+LAYERS = "encoder.layers."
 
 
 class _NoMovement(nn.Module):
@@ -40,8 +42,36 @@ def load_model(weights: Weights, size: str) -> nn.Module:
     Raises
     ------
     InputError
-        If the file is no checkpoint of tensors, or a tensor is missing or misshapen.
+        If the file is no checkpoint of tensors, a tensor is missing or misshapen, or it has more
+        layers.
     """
+    model = _unfilled(size)
+    if weights.path is None:
+        _initialize(model, UNTRAINED_SEED)
+    else:
+        tensors = _read(weights.path)
+        _check(weights.path, size, model, tensors)
+        model.load_state_dict({name: t.float() for name, t in tensors.items()}, strict=False)
+    return model.eval()
+
+
+def check_checkpoint(path: Path, size: str) -> None:
+    """Parameters and errors as `load_model`, of the file alone: no tensor of it is read.
+
+    The file is looked at anew only if it has changed.
+    """
+    status = path.stat()
+    _checked(path, size, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=8)
+def _checked(path: Path, size: str, *_version: int) -> None:
+    with torch.device("meta"):
+        model = _unfilled(size)
+    _check(path, size, model, _read(path))
+
+
+def _unfilled(size: str) -> nn.Module:
     tools = library("models.unimolv2")
 
     class Model(tools.UniMolV2Model):
@@ -53,13 +83,7 @@ def load_model(weights: Weights, size: str) -> nn.Module:
     with without_initialization():
         model = Model(output_dim=1, model_size=size, pretrained_model_path="")
     model.movement_pred_head, model.classification_head = _NoMovement(), nn.Identity()
-    if weights.path is None:
-        _initialize(model, UNTRAINED_SEED)
-    else:
-        tensors = _read(weights.path)
-        _check(weights.path, size, model, tensors)
-        model.load_state_dict({name: t.float() for name, t in tensors.items()}, strict=False)
-    return model.eval()
+    return model
 
 
 def _initialize(model: nn.Module, seed: int) -> None:
@@ -81,9 +105,11 @@ def _initialize(model: nn.Module, seed: int) -> None:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The encoder's tensors of a checkpoint."""
+    """The encoder's tensors of a checkpoint, in the file until they are used."""
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
     except Exception as error:
         kind = "not safe to load" if zipfile.is_zipfile(path) else "not a torch checkpoint"
         raise InputError(
@@ -117,5 +143,17 @@ def _check(path: Path, size: str, model: nn.Module, found: dict[str, Tensor]) ->
             f"--model_size {size}; {told}"
         )
     others = sorted(found.keys() - model.state_dict().keys())
+    depth = len(model.encoder.layers)
+    if deeper := [name for name in others if _layer_of(name) >= depth]:
+        raise InputError(
+            f"--weights {path}: the Uni-Mol2 of --model_size {size} has {depth} layers, and "
+            f"there are more in the file ({some(deeper)}); give the --model_size that it is of"
+        )
     if others:
         log.warning("%s: %s tensors are not unimol_tools': %s", path, len(others), some(others))
+
+
+def _layer_of(name: str) -> int:
+    """The number of the layer that a tensor is of; -1 if of none."""
+    number = name.removeprefix(LAYERS).partition(".")[0] if name.startswith(LAYERS) else ""
+    return int(number) if number.isdigit() else -1

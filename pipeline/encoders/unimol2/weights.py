@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pipeline.encoders.unimol.weights import UNTRAINED, Weights, find_or_download
@@ -47,7 +48,7 @@ def resolve_weights(weights: str | None, size: str) -> Weights:
     Raises
     ------
     InputError
-        If the file is missing, the name is that of another size, or the download fails.
+        If the file is missing, the name or folder is that of another size, or the download fails.
     """
     name = PUBLISHED[size]
     if weights == UNTRAINED:
@@ -68,11 +69,26 @@ def resolve_weights(weights: str | None, size: str) -> Weights:
     return Weights(path.absolute(), path.name)
 
 
+def checkpoint_of(weights: str | None, model_size: str | None) -> Path | None:
+    """The file that both settings lead to, None if untrained; errors as of what finds it."""
+    return resolve_weights(weights, checked_size(model_size)).path
+
+
 def _in_folder(folder: Path, name: str) -> Path:
-    """The published file in a folder: with all of its path, or the last parts of it."""
+    """The published file in a folder: with all of its path, or the last parts of it.
+
+    The last part alone is the same for all sizes, of which the folder's name tells then.
+    """
     parts = Path(name).parts
     for start in range(len(parts)):
         path = folder.joinpath(*parts[start:])
-        if path.is_file():
-            return path
+        if not path.is_file():
+            continue
+        sizes = {size.lower(): size for size in PUBLISHED}
+        other = sizes.get(Path(os.path.abspath(path)).parent.name.lower())
+        if other is not None and PUBLISHED[other] != name:
+            raise InputError(
+                f"--weights {folder} is of another size; with it give --model_size {other}"
+            )
+        return path
     raise InputError(f"--weights {folder}: the folder holds no {name}")

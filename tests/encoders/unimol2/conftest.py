@@ -15,7 +15,7 @@ from pipeline.encoders.unimol2.library import library
 from pipeline.encoders.unimol2.model import load_model
 
 SMALL = {
-    "num_encoder_layers": 2, "encoder_embed_dim": 48, "ffn_embedding_dim": 48,
+    "encoder_embed_dim": 48, "ffn_embedding_dim": 48,
     "num_attention_heads": 6, "encoder_attention_heads": 6, "pair_embed_dim": 32,
     "pair_hidden_dim": 8,
 }  # fmt: skip
@@ -23,13 +23,13 @@ SMALL = {
 
 @pytest.fixture(scope="package")
 def small_size():
-    """Every published size is this small one."""
+    """Every published size is this small one, but that some are deeper, as in the published."""
     module = library("models.unimolv2")
     published = module.molecule_architecture
 
     def architecture(model_size="84m"):
         args = published(model_size)
-        args.update(SMALL)
+        args.update(SMALL, num_encoder_layers=3 if model_size in ("164m", "1.1B") else 2)
         return args
 
     with mock.patch.object(module, "molecule_architecture", architecture):
@@ -38,8 +38,18 @@ def small_size():
 
 @pytest.fixture(scope="package")
 def checkpoint(small_size, tmp_path_factory) -> Path:
+    return random_checkpoint("84m", tmp_path_factory.mktemp("unimol2") / "checkpoint.pt")
+
+
+@pytest.fixture(scope="package")
+def deeper(small_size, tmp_path_factory) -> Path:
+    """A checkpoint of --model_size 164m."""
+    return random_checkpoint("164m", tmp_path_factory.mktemp("unimol2") / "checkpoint.pt")
+
+
+def random_checkpoint(size: str, path: Path) -> Path:
     """Every tensor random, so that none can be swapped unnoticed."""
-    model = load_model(Weights(None, "untrained"), "84m")
+    model = load_model(Weights(None, "untrained"), size)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for name, tensor in model.named_parameters():
@@ -47,7 +57,6 @@ def checkpoint(small_size, tmp_path_factory) -> Path:
                 tensor.uniform_(0.5, 1.5, generator=generator)
             else:
                 tensor.normal_(0.0, 0.2, generator=generator)
-    path = tmp_path_factory.mktemp("unimol2") / "checkpoint.pt"
     torch.save({"model": model.state_dict()}, path)
     return path
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from jobs import cli
+from jobs.encode import encode as encode_job
 from pipeline.encoders import load_encoder
 from pipeline.encoders.settings import EncoderSettings
-from pipeline.encoding.plan import check_structures, plan_encoding
+from pipeline.encoding.plan import check_structures, encoder_pool, plan_encoding
 from pipeline.encoding.settings import EncodeSettings
 from pipeline.encoding.stored_features import EncodeResult, encode
 from pipeline.encoding.tables import Tables
@@ -19,6 +22,7 @@ from pipeline.molecules.identity import canonicalize, molecule_key
 from pipeline.runtime.errors import InputError
 from pipeline.training.finetuning.preparation import prepare_finetuning
 from pipeline.training.settings import TrainSettings
+from tests.commands import assert_one_line
 
 
 def encoded(smiles: list[str], root: Path, weights: Path, **changes) -> EncodeResult:
@@ -52,6 +56,45 @@ def test_features_come_from_the_conformers_that_unimol_has_made(
     assert (again.encoded, again.known) == (0, 7)
     larger = encoded(some[:1], tmp_path, checkpoint, model_size="310m")
     assert (larger.encoded, larger.features.uri == result.features.uri) == (1, False)
+
+
+def test_a_checkpoint_that_does_not_fit_is_told_before_anything_starts(
+    deeper, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("pipeline.encoding.plan.start_ray", lambda: pytest.fail("too late"))
+    (tmp_path / "good.smi").write_text("CCO\n")
+    argv = {
+        "data_file": tmp_path / "good.smi", "foundation_model": "unimol2", "weights": deeper,
+        "cache_root": tmp_path / "store", "output_dir": tmp_path / "out",
+    }  # fmt: skip
+    words = [str(word) for name, value in argv.items() for word in (f"--{name}", value)]
+    code = cli.main(EncodeSettings, encode_job, "encode", words)
+    assert_one_line(code, capsys.readouterr().err, "encode", "84m has 2 layers", "--model_size")
+
+
+def test_a_folder_of_weights_is_found_by_processes_that_stand_elsewhere(
+    checkpoint, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("pipeline.encoding.plan.start_ray", lambda: None)
+    monkeypatch.setattr("pipeline.encoding.plan.device_of", lambda device: "cpu")
+    file = tmp_path / "kept" / "modelzoo" / "84M" / "checkpoint.pt"
+    file.parent.mkdir(parents=True)
+    shutil.copy(checkpoint, file)
+    monkeypatch.chdir(tmp_path)
+    settings = EncoderSettings(foundation_model="unimol2", weights="kept", cache_root="store")
+    assert plan_encoding(settings).weights == str(file)
+
+
+def test_large_checkpoints_get_as_many_encoders_as_memory_holds(tmp_path, monkeypatch):
+    has = {"CPU": 8, "memory": 16 * 1024**3}
+    monkeypatch.setattr("pipeline.encoding.plan.resources", lambda: has)
+    monkeypatch.setattr("ray.cluster_resources", lambda: has)
+    for gib, actors in ((0.5, 8), (3, 2), (20, 1)):
+        path = tmp_path / "a.pt"
+        with open(path, "wb") as file:
+            file.truncate(int(gib * 1024**3))
+        settings = EncoderSettings(foundation_model="unimol2", weights=str(path))
+        assert encoder_pool(settings, "cpu").actors == actors
 
 
 def test_a_size_is_refused_where_there_is_none_to_choose(tmp_path):

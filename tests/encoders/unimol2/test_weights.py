@@ -23,15 +23,15 @@ def load(path: Path, **settings):
 
 
 @pytest.fixture
-def folder(checkpoint, tmp_path) -> Path:
+def folder(deeper, tmp_path) -> Path:
     """A folder of weights with the published file of one size."""
     target = tmp_path / PUBLISHED["164m"]
     target.parent.mkdir(parents=True)
-    shutil.copy(checkpoint, target)
+    shutil.copy(deeper, target)
     return tmp_path
 
 
-def test_published_weights_are_found_by_size(checkpoint, folder, monkeypatch):
+def test_published_weights_are_found_by_size(deeper, folder, monkeypatch):
     file = folder / PUBLISHED["164m"]
     for given in (str(folder), str(file.parents[1]), str(file.parent)):
         assert resolve_weights(given, "164m").path == file
@@ -40,7 +40,7 @@ def test_published_weights_are_found_by_size(checkpoint, folder, monkeypatch):
         found = resolve_weights(given, "164m")
         assert (found.path, found.label) == (file, "unimol2 164m")
     identity = UniMol2Encoder.identity(model_size="164m", precision="fp32")
-    assert identity["weights_sha256"] == resolve_weights(str(checkpoint), "84m").sha256
+    assert identity["weights_sha256"] == resolve_weights(str(deeper), "164m").sha256
     assert (identity["model_size"], identity["hydrogens"]) == ("164m", False)
 
 
@@ -56,6 +56,24 @@ def test_what_is_not_there_is_told(tmp_path, monkeypatch, weights, told):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=told):
         resolve_weights(weights, "84m")
+
+
+def test_a_folder_of_another_size_is_refused(folder, monkeypatch):
+    with pytest.raises(InputError, match="another size; with it give --model_size 164m"):
+        resolve_weights(str(folder / "modelzoo/164M"), "84m")
+    monkeypatch.chdir(folder / "modelzoo/164M")
+    with pytest.raises(InputError, match="another size; with it give --model_size 164m"):
+        resolve_weights(".", "84m")
+    assert resolve_weights(".", "164m").label == "unimol2 164m"
+
+
+def test_a_checkpoint_of_another_depth_is_refused(checkpoint, deeper):
+    told = r"84m has 2 layers, and there are more in the file \(encoder.layers.2.*--model_size"
+    for use in (load, lambda path: UniMol2Encoder.identity(weights=str(path))):
+        with pytest.raises(InputError, match=told):
+            use(deeper)
+    with pytest.raises(InputError, match="of --model_size 164m; .* missing: encoder.layers.2"):
+        UniMol2Encoder.identity(weights=str(checkpoint), model_size="164m")
 
 
 def test_without_network_the_error_names_three_ways_out(tmp_path, monkeypatch):
