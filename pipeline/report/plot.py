@@ -144,9 +144,7 @@ def histogram(
     return plot, "; ".join(notes)
 
 
-def thinned(
-    x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS // 2
-) -> tuple[np.ndarray, np.ndarray]:
+def thinned(x: np.ndarray, y: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """At most so many of a line's points, its ends among them."""
     if len(x) <= most:
         return x, y

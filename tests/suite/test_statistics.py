@@ -55,6 +55,21 @@ def test_the_critical_difference_is_that_of_demsars_table(methods, q):
     assert found["critical_difference"] == pytest.approx(expected, abs=1e-3)
 
 
+def test_demsars_example_of_four_methods_on_fourteen_sets():
+    """His table 2 and figure 1 (a): ranks 3.143, 2.000, 2.893, 1.964, critical difference 1.25."""
+    scores = np.array(
+        [[0.763, 0.768, 0.771, 0.798], [0.599, 0.591, 0.590, 0.569], [0.954, 0.971, 0.968, 0.967],
+         [0.628, 0.661, 0.654, 0.657], [0.882, 0.888, 0.886, 0.898], [0.936, 0.931, 0.916, 0.931],
+         [0.661, 0.668, 0.609, 0.685], [0.583, 0.583, 0.563, 0.625], [0.775, 0.838, 0.866, 0.875],
+         [1.000, 1.000, 1.000, 1.000], [0.940, 0.962, 0.965, 0.962], [0.619, 0.666, 0.614, 0.669],
+         [0.972, 0.981, 0.9751, 0.975], [0.957, 0.978, 0.946, 0.970]]
+    )  # fmt: skip
+    found = ranks(scores, ["a", "b", "c", "d"])
+    expected = {"a": 3.143, "b": 2.000, "c": 2.893, "d": 1.964}
+    assert found["average_ranks"] == pytest.approx(expected, abs=1e-3)
+    assert found["critical_difference"] == pytest.approx(1.25, abs=0.005)
+
+
 def test_what_ranks_cannot_tell_is_none():
     found = ranks(np.array([[0.5, 0.6, 0.7]]), ["a", "b", "c"])
     assert found["friedman_p"] is None and found["average_ranks"]["c"] == 1
