@@ -82,7 +82,7 @@ def write_library(folder: Path, **columns) -> pa.Table:
             "dataset": "library.smi", "checkpoint": str(folder / "training/checkpoint"),
             "encoder": "minimol", "weights": "w", "detector": "dpo", "alpha": ALPHA,
             "energy_threshold": THRESHOLD, "calibration_molecules": 99, "calibrated_by": "id_cal",
-            "structures": {"3d": 40, "2d": 0},
+            "structures": {"3d": 40, "2d": 0}, "rows_in": 42, "rejected": 2,
         },
     )  # fmt: skip
     roles = ["id_train"] * 30 + ["id_val"] * 10 + ["ood_train"] * 20

@@ -138,10 +138,10 @@ def _domains(
 ) -> None:  # fmt: skip
     section.add(Heading("By domain"))
     domains = table["domain"] if "domain" in table.column_names else pa.nulls(len(table))
-    if domains.null_count == len(domains):
+    names = np.array([text or "" for text in domains.to_pylist()], dtype=object)
+    if not any(names):
         section.lacks("The test molecules have no domains.")
         return
-    names = np.array([text or "" for text in domains.to_pylist()], dtype=object)
     keys = np.array([f"{name}\0{int(kind)}" for name, kind in zip(names, is_ood)])
     _, first, row_of = np.unique(keys, return_index=True, return_inverse=True)
     sizes = np.bincount(row_of)
