@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from pipeline.report.chemical_map import chemical_map
 from pipeline.report.curves import p_value_chart, roc_chart
 from pipeline.report.heat_map import heat_map
 from pipeline.report.plot import HEIGHT, LEFT, WIDTH, Plot, histogram, short, thinned, ticks
@@ -50,7 +51,7 @@ def test_a_histogram_counts_as_numpy_does_and_says_what_is_beyond_or_missing():
 def test_values_that_are_all_the_same_make_a_histogram_and_none_make_no_mark():
     plot, note = histogram("t", "x", [("a", "id", np.full(4, 3.0))])
     assert plot.marks[0].y.max() == 1 and note == ""
-    assert "NaN" not in str(plot.chart().svg).upper().replace("NANO", "")
+    assert not re.search(r"\bnan\b", str(plot.chart().svg), flags=re.I)
     empty, note = histogram("t", "x", [("a", "id", np.full(2, np.nan))])
     assert (empty.marks, note) == ([], "no values")
 
@@ -83,6 +84,20 @@ def test_the_steps_of_p_values_rise_at_each_value():
     y = [(p[1] - bottom) / (top - bottom) for p in steps]
     assert x == pytest.approx([0, 0.25, 0.25, 0.5, 0.5, 1], abs=0.005)
     assert y == pytest.approx([0, 0, 0.5, 0.5, 1, 1], abs=0.005)
+
+
+def test_a_rule_beyond_the_axis_says_so():
+    plot, _ = histogram("t", "x", [("a", "id", np.arange(5.0))])
+    plot.rule(2, "inside")
+    plot.rule(9, "threshold")
+    chart = plot.chart()
+    labels = [each.label for each in chart.legend]
+    assert labels == ["a (5)", "inside", "threshold (beyond the axis)"]
+
+
+def test_of_molecules_that_are_all_alike_there_is_no_map():
+    alike = {"ID, training": ["CCO"] * 3, "library, inside": ["OCC"]}
+    assert chemical_map(alike, {kind: len(each) for kind, each in alike.items()}, 1) is None
 
 
 def test_of_many_p_values_all_are_counted_and_steps_stay_upright():

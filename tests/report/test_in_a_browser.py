@@ -181,6 +181,8 @@ def test_text_and_marks_stand_out_from_the_page(browser, page, dark):
         mine = luminance(browser.execute_script(read, name))
         contrast = (max(mine, back) + 0.05) / (min(mine, back) + 0.05)
         assert contrast >= least, name
+    ink, heat = (luminance(browser.execute_script(read, name)) for name in ("ink", "heat"))
+    assert (max(ink, heat) + 0.05) / (min(ink, heat) + 0.05) >= 4.5  # text of a full cell
 
 
 def luminance(color: str) -> float:

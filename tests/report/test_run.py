@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 
@@ -14,10 +15,13 @@ from pipeline.report.folders import look_into
 from pipeline.report.reading import Folder
 from pipeline.report.settings import ReportSettings
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.text import records_csv
 from tests.commands import assert_one_line
 from tests.report.made_folders import (
     HOSTILE,
+    write_comparison,
     write_evaluation,
+    write_json,
     write_library,
     write_training,
 )
@@ -30,7 +34,8 @@ def test_it_needs_no_network_and_runs_no_text_of_a_user(page):
     assert HOSTILE not in page.text
     assert page.text.count("<script>") == 1
     assert page.text.count("&lt;script&gt;alert(") >= 3  # an id, a reason, a failed cell
-    assert page.text.count("<svg") == page.made["figures"] > 50
+    drawings = re.findall(r'<svg class="(?!swatch)', page.text)
+    assert len(drawings) == page.made["figures"] > 50
 
 
 def test_every_drawing_says_what_it_is(page):
@@ -84,6 +89,69 @@ def test_one_part_that_is_damaged_leaves_the_others(tmp_path, caplog):
     shutil.rmtree(tmp_path / "one")
     with pytest.raises(InputError, match="no part of the page can be made: .* is no JSON"):
         page_of(tmp_path)
+
+
+def test_what_another_version_left_out_is_named(tmp_path):
+    write_training(tmp_path / "one")
+    write_json(tmp_path / "two/training_stats.json", {"detector": "dpo"})
+    told = text_of(page_of(tmp_path))
+    assert "cannot be made: its files lack best_val_auroc, as of another version." in told
+
+
+def test_folders_with_a_dot_are_looked_into_and_those_that_cannot_be_are_told(
+    tmp_path, monkeypatch
+):
+    write_training(tmp_path / "lr_0.001")
+    write_training(tmp_path / "shut")
+    (tmp_path / "reports").mkdir()
+    names = Folder.names
+
+    def refused(self):
+        if self.place == "shut":
+            raise PermissionError(13, "Permission denied", self.path)
+        return names(self)
+
+    monkeypatch.setattr(Folder, "names", refused)
+    told = text_of(page_of(tmp_path))
+    assert told.count("validation AUROC 0.900") == 1 and "lr_0.001" in told
+    assert "shut cannot be looked into: [Errno 13] Permission denied" in told
+    assert "Not shown in this page: reports." in told
+
+
+def test_a_damaged_run_of_a_comparison_leaves_the_others(tmp_path):
+    write_comparison(tmp_path)
+    (tmp_path / "frozen/seed_2/ood_evaluation_results.json").write_text('{"auroc": 0.')
+    told = text_of(page_of(tmp_path))
+    assert "The run frozen/seed_2 is not in the figures: " in told and "ROC" in told
+    assert "Energies of 2 seeds together" in told  # of the finetuned encoder
+
+
+def test_energies_that_are_no_numbers_are_left_out_and_counted(tmp_path):
+    made = write_evaluation(tmp_path)
+    assert made["id_molecules"] == 30
+    table = Folder(str(tmp_path)).columns("detailed_predictions.csv").to_pylist()
+    table[0]["energy"] = float("nan")
+    (tmp_path / "detailed_predictions.csv").write_bytes(records_csv(table, {}))
+    told = text_of(page_of(tmp_path))
+    assert "1 test molecules have an energy that is no number; they are left out" in told
+    assert "ID (29)" in told and "OOD (30)" in told
+
+
+def test_too_few_calibration_molecules_for_a_small_p_value_are_told(tmp_path):
+    write_evaluation(tmp_path, p_value=np.full(60, 0.1))
+    results = json.loads((tmp_path / "ood_evaluation_results.json").read_text())
+    p = {"alpha": 0.05, "id_share": 0.0, "ood_share": 0.0, "calibrated_by": "id_cal"}
+    for count, small in ((18, True), (19, False)):
+        changed = results | {"p_values": p | {"calibration_molecules": count}}
+        write_json(tmp_path / "ood_evaluation_results.json", changed)
+        assert ("No p-value can be below" in text_of(page_of(tmp_path))) == small
+
+
+def test_detectors_that_could_not_be_fitted_are_told(tmp_path):
+    write_training(tmp_path)
+    stats = json.loads((tmp_path / "training_stats.json").read_text())
+    write_json(tmp_path / "training_stats.json", stats | {"left_out": {"msp": "no labels"}})
+    assert "msp could not be fitted: no labels." in text_of(page_of(tmp_path))
 
 
 def test_a_damaged_part_of_scores_stays_where_it_is(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from pipeline.evaluation.metrics import metrics_both_ways
 from pipeline.suite.cells import Energies
+from pipeline.suite.compared import reach_notes
 from pipeline.suite.statistics import (
     groups_of,
     holm,
@@ -75,6 +77,18 @@ def test_what_ranks_cannot_tell_is_none():
     assert found["friedman_p"] is None and found["average_ranks"]["c"] == 1
     assert ranks(np.array([[0.5], [0.6]]), ["a"])["critical_difference"] is None
     assert ranks(np.full((4, 3), 0.5), ["a", "b", "c"])["friedman_p"] == 1
+
+
+@pytest.mark.parametrize(("methods", "blocks"), [(11, 6), (11, 9), (1, 6), (1, 5), (4, 7)])
+def test_what_cannot_be_found_is_what_scipy_and_holm_give_at_best(methods, blocks):
+    best = holm([signed_rank(np.arange(1.0, blocks + 1))] * methods)[0]
+    notes = reach_notes(methods, blocks)
+    assert bool(notes) == (best > 0.05)
+    if notes and blocks >= 6:
+        assert f"cannot be below {best:.3g}" in notes[0]
+        needed = int(re.search(r"needs (\d+) blocks", notes[0])[1])
+        p = [holm([signed_rank(np.arange(1.0, n + 1))] * methods)[0] for n in (needed - 1, needed)]
+        assert p[0] > 0.05 >= p[1]
 
 
 def test_the_signed_rank_test_is_scipys_and_1_where_nothing_differs():

@@ -19,7 +19,7 @@ from pipeline.report.scaffolds import scaffold_table
 from pipeline.report.scored import Scored, read_scored
 from pipeline.report.settings import ReportSettings
 from pipeline.runtime.errors import InputError
-from pipeline.scoring.beside import different
+from pipeline.scoring.beside import KEPT, different
 from pipeline.scoring.steps import REJECTED_FOLDER
 from pipeline.scoring.verdict_text import verdict_lines
 
@@ -178,7 +178,7 @@ def _map(section: Section, scored: Scored, checkpoint: Folder, settings: ReportS
         take(kind, scored.sample.filter(pc.equal(scored.sample["is_ood"], flag)), total)
     chart = chemical_map({k: v for k, v in kinds.items() if v}, totals, settings.seed)
     if chart is None:
-        section.lacks("There is no map: too few molecules.")
+        section.lacks("There is no map: too few molecules, or all are alike.")
     else:
         section.add(Charts([chart]))
 
@@ -236,6 +236,8 @@ def _ends(section: Section, scored: Scored, most: int) -> None:
         "Left a molecule of the library, right the training molecule nearest to it. No training "
         "molecule stands twice in a list; molecules of the training set are left out."
     )
+    if most > KEPT:
+        section.say(f"At most {KEPT} molecules are kept at either end of a library.", "note")
     titles = {  # of the greatest and of the least values
         "energy": ("Most OOD: highest energies", "Least OOD: lowest energies"),
         "p_value": (
