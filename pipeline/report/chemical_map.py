@@ -23,7 +23,7 @@ LOOK = {
 def chemical_map(
     kinds: Mapping[str, Sequence[str]], totals: Mapping[str, int], seed: int
 ) -> Chart | None:
-    """The chart; None where there are too few molecules to lay out.
+    """The chart; None where too few molecules differ.
 
     Parameters
     ----------
@@ -33,7 +33,10 @@ def chemical_map(
     smiles = [text for each in kinds.values() for text in each]
     if len(smiles) < 3:
         return None
-    places, told, axes = _layout(ecfp4(smiles), seed)
+    bits = ecfp4(smiles)
+    if (bits == bits[0]).all():  # no direction in which they differ
+        return None
+    places, told, axes = _layout(bits, seed)
     plot = Plot("Training set and library in chemical space", f"{axes} 1", f"{axes} 2")
     start = 0
     # the training set lies below the library

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pipeline.report.blocks import Chart
-from pipeline.report.plot import Plot, thinned
+from pipeline.report.plot import MOST_POINTS, Plot, thinned
 
-Curve = tuple[str, str, np.ndarray, np.ndarray]  # label, colour, x, y
-
+MOST_STEPS = MOST_POINTS // 2 - 1  # with two points each, and two ends, all are drawn
 DYNAMICS = {
     "loss": ("Training loss", "Loss"),
     "val_auroc": ("Validation AUROC", "AUROC"),
@@ -68,13 +67,14 @@ def p_value_chart(title: str, groups: Sequence[tuple[str, str, np.ndarray]], not
                 (-0.01, 1.01), (-0.01, 1.02))  # fmt: skip
     plot.line([0, 1], [0, 1], "ink", "calibrated", "dotted")
     for label, color, values in groups:
-        ordered = np.sort(values[np.isfinite(values)])
-        if len(ordered):
-            ordered, shares = thinned(ordered, np.arange(1, len(ordered) + 1) / len(ordered))
-            x = np.concatenate([[0], np.repeat(ordered, 2), [1]])  # a step at each value
+        fine = values[np.isfinite(values)]
+        if len(fine):
+            steps, sizes = np.unique(fine, return_counts=True)
+            steps, shares = thinned(steps, np.cumsum(sizes) / len(fine), MOST_STEPS)
+            x = np.concatenate([[0], np.repeat(steps, 2), [1]])
             y = np.concatenate([[0, 0], np.repeat(shares, 2)])
             form = "dashed" if color in ("ood", "outside") else "line"
-            plot.line(x, y, color, f"{label} ({len(ordered):,})", form)
+            plot.line(x, y, color, f"{label} ({len(fine):,})", form)
     return plot.chart(note)
 
 

@@ -14,6 +14,8 @@ from pipeline.report.sections.pretraining import pretraining_section
 from pipeline.report.sections.suite import suite_section
 from pipeline.report.sections.training import training_section
 from pipeline.report.sections.trust import trust_section
+from pipeline.report.settings import PAGE
+from pipeline.runtime.errors import told
 
 DEPTH = 3  # folders below --folder that are looked at
 # Folders of files alone, or of runs that the section above them tells of.
@@ -56,31 +58,35 @@ class Found(NamedTuple):
     ----------
     parts : kinds with their folders, in the order of the page.
     unknown : folders and files in the top folder that no part tells of.
+    unread : why folders could not be looked into, by place.
     """
 
     parts: list[tuple[Kind, Folder]]
     unknown: list[str]
+    unread: dict[str, str]
 
 
 def look_into(folder: Folder) -> Found:
     """The parts of the page, of a folder and of those below it."""
-    parts = _parts(folder, DEPTH)
-    places = {place.place.split("/", 1)[0] for _, place in parts}
+    unread: dict[str, str] = {}
+    parts = _parts(folder, DEPTH, unread)
+    places = {place.split("/", 1)[0] for place in (*unread, *(each.place for _, each in parts))}
     # one kind of run leaves several files of its own beside the one that it is known by
     whole = "" in places
-    unknown = [
-        name for name in folder.names()
-        if not whole and name not in places and not name.startswith("report")
-    ]  # fmt: skip
+    unknown = [name for name in folder.names() if not whole and name not in places and name != PAGE]
     order = {kind.name: number for number, kind in enumerate(KINDS)}
-    return Found(sorted(parts, key=lambda p: (order[p[0].name], p[1].place)), unknown)
+    return Found(sorted(parts, key=lambda p: (order[p[0].name], p[1].place)), unknown, unread)
 
 
-def _parts(folder: Folder, depth: int) -> list[tuple[Kind, Folder]]:
-    names = folder.names()
+def _parts(folder: Folder, depth: int, unread: dict[str, str]) -> list[tuple[Kind, Folder]]:
+    try:
+        names, below = folder.names(), folder.folders()
+    except OSError as error:
+        unread[folder.place] = told(error)
+        return []
     found = [(kind, folder) for kind in KINDS if kind.mark in names]
     if depth and not any(kind.closed for kind, _ in found):
-        for name in names:
-            if name not in CLOSED and "." not in name:
-                found += _parts(folder.below(name), depth - 1)
+        for name in below:
+            if name not in CLOSED:
+                found += _parts(folder.below(name), depth - 1, unread)
     return found

@@ -12,7 +12,6 @@ from pipeline.runtime.text import shortened
 
 ROW, COLUMN, HEAD, CHARACTER = 26, 64, 14, 6.2  # in the picture's units
 MOST_CHARACTERS = 36  # of a name
-DARK = 0.62  # strength of colour from which on a cell's text is light
 
 
 def heat_map(
@@ -44,7 +43,7 @@ def heat_map(
         "heat_map.svg", title=title, told=f"{value_name}, {len(rows)} rows, {len(columns)} columns",
         width=round(left + COLUMN * len(columns) + slant + 4),
         height=round(top + ROW * len(rows) + 4),
-        cells=cells, cell=(COLUMN, ROW), dark=DARK, upright=upright,
+        cells=cells, cell=(COLUMN, ROW), upright=upright,
         rows=[(round(left - 7, 1), round(top + i * ROW + ROW / 2 + 4, 1), _cut(name), name)
               for i, name in enumerate(rows)],
         columns=[(round(left + j * COLUMN + COLUMN / 2, 1), round(top - 7, 1), _cut(name), name)

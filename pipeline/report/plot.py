@@ -104,7 +104,9 @@ class Plot:
                    if x_range[0] <= x <= x_range[1]],
         )  # fmt: skip
         legend = [Swatch(m.color, m.form, m.label) for m in self.marks if m.label]
-        legend += [Swatch("ink", "rule", text) for _, text in self.rules]
+        for x, text in self.rules:
+            beyond = "" if x_range[0] <= x <= x_range[1] else " (beyond the axis)"
+            legend.append(Swatch("ink", "rule", text + beyond))
         return Chart(self.title, drawing, legend, note, wide)
 
     def _add(self, mark: Mark) -> None:
@@ -144,9 +146,7 @@ def histogram(
     return plot, "; ".join(notes)
 
 
-def thinned(
-    x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS // 2
-) -> tuple[np.ndarray, np.ndarray]:
+def thinned(x: np.ndarray, y: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """At most so many of a line's points, its ends among them."""
     if len(x) <= most:
         return x, y

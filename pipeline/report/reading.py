@@ -11,7 +11,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.runtime.errors import InputError
+from pipeline.runtime.errors import InputError, told
 
 
 class Folder:
@@ -37,6 +37,10 @@ class Folder:
             return []
         found = (path.rstrip("/").rsplit("/", 1)[-1] for path in self.fs.ls(self.path, False))
         return sorted(name for name in found if not name.startswith("."))
+
+    def folders(self) -> list[str]:
+        """Those of `names` that are folders."""
+        return [name for name in self.names() if self.fs.isdir(f"{self.path}/{name}")]
 
     def below(self, name: str) -> Folder:
         """A folder in it."""
@@ -88,6 +92,13 @@ class Folder:
             If it is damaged.
         """
         return read_parquet(self.fs, f"{self.path}/{name}", columns)
+
+
+def reason(error: BaseException) -> str:
+    """Why a part of the page cannot be made."""
+    if isinstance(error, KeyError):
+        return f"its files lack {error.args[0]}, as of another version"
+    return told(error)
 
 
 def read_parquet(fs: Any, path: str, columns: list[str] | None = None) -> pa.Table:

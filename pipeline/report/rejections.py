@@ -13,16 +13,21 @@ from pipeline.report.reading import Folder, read_parquet
 from pipeline.scoring.output_folder import part_files
 
 
-def add_rejected(section: Section, folder: Folder, name: str, most: int) -> None:
+def add_rejected(
+    section: Section, folder: Folder, name: str, most: int, counted: int | None = None
+) -> None:
     """Add tables of the reasons and of the rows, or that there are none.
 
     Parameters
     ----------
     name : of the Parquet file, or of the folder of its parts.
     most : rows that are shown.
+    counted : how many there are by the run's summary; None: it does not say.
     """
-    if not folder.has(name) and name.endswith(".parquet"):
-        section.lacks(f"Rejected rows are not told: there is no {name}.")
+    if not folder.has(name) and counted != 0:  # a run without rejected rows makes no folder
+        told = "" if counted is None else f" The run counted {counted:,}."
+        what = name if name.endswith(".parquet") else f"folder {name}"
+        section.lacks(f"Rejected rows are not told: there is no {what}.{told}")
         return
     rows = _rows(folder, name)
     if rows.num_rows == 0:

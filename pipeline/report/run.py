@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.report.blocks import Section, Text
 from pipeline.report.folders import KINDS, look_into
 from pipeline.report.page import page_bytes
-from pipeline.report.reading import Folder
+from pipeline.report.reading import Folder, reason
 from pipeline.report.settings import PAGE, ReportSettings
 from pipeline.runtime.errors import InputError, told
 from pipeline.runtime.files import absolute, result_or_error, write_atomically
@@ -48,16 +48,20 @@ def run_report(settings: ReportSettings) -> dict[str, Any]:
     for kind, place in found.parts:
         made = result_or_error(kind.section, place, settings)
         if isinstance(made, Exception):
-            failed[place.uri] = reason = told(made)
-            log.warning("%s: its part of the page cannot be made: %s", place.uri, reason)
-            text = f"This part cannot be made: {reason}."
+            failed[place.uri] = why = reason(made)
+            log.warning("%s: its part of the page cannot be made: %s", place.uri, why)
+            text = f"This part cannot be made: {why}."
             made = Section(kind.name.capitalize(), place.place, [Text(text, "warning")])
         sections.append(made)
     if len(failed) == len(sections):
         raise InputError(f"no part of the page can be made: {next(iter(failed.values()))}")
-    if found.unknown:
+    if found.unknown or found.unread:
         rest = Section("Also in this folder", "")
-        rest.say(f"Not shown in this page: {some(found.unknown, 20)}.")
+        if found.unknown:
+            rest.say(f"Not shown in this page: {some(found.unknown, 20)}.")
+        for place, why in found.unread.items():
+            log.warning("%s cannot be looked into: %s", place, why)
+            rest.say(f"{place} cannot be looked into: {why}.", "warning")
         sections.append(rest)
     output = settings.output or f"{absolute(settings.folder)}/{PAGE}"
     content = page_bytes(sections, settings)
@@ -66,7 +70,7 @@ def run_report(settings: ReportSettings) -> dict[str, Any]:
         "output": output,
         "bytes": len(content),
         "sections": [(section.title, section.folder) for section in sections],
-        "figures": content.count(b"<svg"),
+        "figures": content.count(b"<svg") - content.count(b'class="swatch"'),
         "failed": failed,
         "seconds": time.monotonic() - started,
     }

@@ -1,4 +1,4 @@
-"""A scored library, read part by part: numbers of all rows, texts of some."""
+"""A scored library, read part by part: numbers of all new molecules, texts of some."""
 
 from __future__ import annotations
 
@@ -6,84 +6,91 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.report.reading import Folder, read_parquet, rows_of
-from pipeline.runtime.errors import InputError
 from pipeline.scoring.beside import Trusted
 from pipeline.scoring.levels import SCORES
 from pipeline.scoring.output_folder import part_files
 from pipeline.scoring.steps import SCORES_FOLDER
 
-NUMBERS = ("energy", "p_value", "nearest_similarity", "expected_error", "lower", "upper")
-FLAGS = ("is_ood", "in_training")
+NUMBERS = ("energy", "p_value", "nearest_similarity", "expected_error")
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of n molecules.
+    """Scores of n molecules, those of the training set left out.
 
     Attributes
     ----------
+    in_training : molecules of the training set, left out of all else.
     numbers : of NUMBERS, float64 (n,); NaN where there is none.
-    flags : of FLAGS, bool (n,).
+    is_ood : (n,).
     sample : SCORES of some molecules, all of them if there are few, in order of the library.
     ends : the molecules at both ends.
     missing : columns that no part has, as of an earlier version.
     """
 
+    in_training: int
     numbers: dict[str, np.ndarray]
-    flags: dict[str, np.ndarray]
+    is_ood: np.ndarray
     sample: pa.Table
     ends: Trusted
     missing: list[str]
 
     @property
     def rows(self) -> int:
-        """Molecules."""
-        return len(self.flags["is_ood"])
+        """Molecules, n."""
+        return len(self.is_ood)
 
     def has(self, number: str) -> bool:
         """Whether any molecule has that number."""
         return bool(np.isfinite(self.numbers[number]).any())
 
 
-def read_scored(folder: Folder, most: int, seed: int) -> Scored:
+def read_scored(folder: Folder, most: int, seed: int, by: str = "energy") -> Scored:
     """Read `scores`.
 
     Parameters
     ----------
     most : molecules of the sample.
+    by : the number that the ends go by, beside expected errors.
 
     Raises
     ------
     InputError
-        If there are no scores, or a part is damaged.
+        If a part is damaged.
     """
     parts = part_files(folder.uri, SCORES_FOLDER)
     sizes = [rows_of(folder.fs, part) for part in parts]
     total = sum(sizes)
-    if not total:
-        raise InputError(f"{folder.uri}/{SCORES_FOLDER} holds no scores")
-    drawn = np.sort(np.random.default_rng(seed).choice(total, min(most, total), replace=False))
-    numbers, flags = {n: [] for n in NUMBERS}, {n: [] for n in FLAGS}
-    samples, ends, there, start = [], Trusted(), set(), 0
+    places = np.random.default_rng(seed).choice(max(1, total), min(most, total), replace=False)
+    drawn = np.sort(places)
+    numbers, is_ood = {n: [np.zeros(0)] for n in NUMBERS}, [np.zeros(0, bool)]
+    ends = Trusted({name: (SCORES.empty_table(),) * 2 for name in (by, "expected_error")})
+    samples, there, in_training, start = [SCORES.empty_table()], set(), 0, 0
     for part, size in zip(parts, sizes):
         table = read_parquet(folder.fs, part, SCORES.names)
         there |= set(table.column_names)
         table = _complete(table)
+        here = drawn[np.searchsorted(drawn, start) : np.searchsorted(drawn, start + size)]
+        sample, table = _new(table.take(pa.array(here - start))), _new(table)
+        in_training += size - table.num_rows
         for name, values in numbers.items():
             values.append(table[name].to_numpy().astype(float))
-        for name, values in flags.items():
-            values.append(table[name].fill_null(False).to_numpy())
-        here = drawn[np.searchsorted(drawn, start) : np.searchsorted(drawn, start + size)]
-        samples.append(table.take(pa.array(here - start)))
+        is_ood.append(table["is_ood"].fill_null(False).to_numpy())
+        samples.append(sample)
         ends.add(table)
         start += size
+    missing = [name for name in SCORES.names if name not in there] if there else []
     return Scored(
-        {name: np.concatenate(values) for name, values in numbers.items()},
-        {name: np.concatenate(values) for name, values in flags.items()},
-        pa.concat_tables(samples), ends, [name for name in SCORES.names if name not in there],
+        in_training, {name: np.concatenate(values) for name, values in numbers.items()},
+        np.concatenate(is_ood), pa.concat_tables(samples), ends, missing,
     )  # fmt: skip
+
+
+def _new(table: pa.Table) -> pa.Table:
+    return table.filter(pc.invert(table["in_training"].fill_null(False)))
 
 
 def _complete(table: pa.Table) -> pa.Table:

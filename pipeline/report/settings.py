@@ -22,7 +22,7 @@ class ReportSettings(Settings):
     molecules: int = bounded(6, least=0)
     """Molecules that are drawn at either end of the scores."""
     map_molecules: int = bounded(1500, least=10)
-    """Molecules of each kind on the map of chemical space; of more, so many at random."""
+    """Molecules of each kind on the map of chemical space at most, drawn at random."""
     scaffold_molecules: int = bounded(5_000, least=1)
     """Molecules of a library whose scaffolds are counted; of more, so many at random."""
     table_rows: int = bounded(200, least=1)

@@ -11,7 +11,7 @@ import ray
 from pipeline.runtime.errors import InputError
 from pipeline.suite.cells import Energies, read_energies
 from pipeline.suite.settings import SuiteSettings
-from pipeline.suite.statistics import holm, method_of, paired_differences, ranks, signed_rank
+from pipeline.suite.statistics import ALPHA, holm, method_of, paired_differences, ranks, signed_rank
 from pipeline.suite.table import DONE
 
 Group = Mapping[str, Any]
@@ -67,11 +67,7 @@ def compared(
             "blocks of one data set have its molecules in common, and tests take them as "
             "independent: name the reference as ENCODER/DETECTOR to have a block a data set"
         )
-    if versus and len(blocks) < LEAST_BLOCKS:
-        notes.append(
-            f"no signed-rank test over {len(blocks)} of them can reach p = 0.05: that needs "
-            f"{LEAST_BLOCKS} blocks"
-        )
+    notes += reach_notes(len(versus), len(blocks))
     scores = [[done[m][block]["metrics"]["auroc"]["mean"] for m in complete] for block in blocks]
     return {
         "reference": reference,
@@ -82,6 +78,25 @@ def compared(
         "versus_reference": versus,
         "notes": notes,
     }
+
+
+def reach_notes(methods: int, blocks: int) -> list[str]:
+    """What tests of so many methods against the reference cannot find over so few blocks."""
+    if not methods:
+        return []
+    if blocks < LEAST_BLOCKS:
+        return [
+            f"no signed-rank test over {blocks} of them can reach p = 0.05: that needs "
+            f"{LEAST_BLOCKS} blocks"
+        ]
+    least = methods * 2.0 ** (1 - blocks)  # all differences of one sign, two-sided; Holm's factor
+    if least <= ALPHA:
+        return []
+    needed = int(np.ceil(1 + np.log2(methods / ALPHA)))
+    return [
+        f"p (Holm) of {methods} methods over {blocks} of them cannot be below {min(1, least):.3g}: "
+        f"to reach 0.05 that needs {needed} blocks, or fewer methods"
+    ]
 
 
 def reference_of(asked: str | None, methods: Sequence[str], detectors: Sequence[str]) -> str:

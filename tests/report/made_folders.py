@@ -15,6 +15,9 @@ from pipeline.evaluation.metrics import evaluate
 from pipeline.molecules.rejected import REJECTED
 from pipeline.runtime.text import records_csv
 from pipeline.scoring.levels import SCORES
+from pipeline.suite.output import warnings_of
+from pipeline.suite.statistics import groups_of, holm, method_of, ranks, signed_rank
+from pipeline.suite.table import COSTS
 
 TESTS = Path(__file__).parent.parent
 HOSTILE = '<script>alert("x")</script>'
@@ -79,7 +82,7 @@ def write_library(folder: Path, **columns) -> pa.Table:
             "dataset": "library.smi", "checkpoint": str(folder / "training/checkpoint"),
             "encoder": "minimol", "weights": "w", "detector": "dpo", "alpha": ALPHA,
             "energy_threshold": THRESHOLD, "calibration_molecules": 99, "calibrated_by": "id_cal",
-            "structures": {"3d": 40, "2d": 0},
+            "structures": {"3d": 40, "2d": 0}, "rows_in": 42, "rejected": 2,
         },
     )  # fmt: skip
     roles = ["id_train"] * 30 + ["id_val"] * 10 + ["ood_train"] * 20
@@ -169,15 +172,53 @@ def _cell(data: str, test: str, encoder: str, detector: str, seed: int, area: fl
         "fpr95_id_positive": 1.1 - area, "id_mean_energy": 0.0, "ood_mean_energy": 1.0,
         "energy_separation": 1.0, "train_time_seconds": 1.5, "evaluation_time_seconds": 0.2,
         "best_descriptor": "rings", "best_descriptor_auroc": 0.86 if data == "set_0" else 0.6,
-        "tanimoto_auroc": 0.55,
+        "tanimoto_auroc": 0.55, "any_seed": False,
+        "dropped_test_molecules": 1234 if data != test else 0,
     }  # fmt: skip
 
 
-def write_suite(folder: Path, cells: pa.Table | None = None) -> pa.Table:
+def write_suite(folder: Path, cells: pa.Table | None = None) -> dict:
+    """The cells, and their summary by the suite's functions; intervals are made up."""
     cells = suite_cells() if cells is None else cells
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(cells, folder / "cells.parquet")
-    return cells
+    groups = groups_of([dict.fromkeys(COSTS) | row for row in cells.to_pylist()])
+    summary = {"groups": groups, "warnings": warnings_of(groups), "statistics": _statistics(groups)}
+    write_json(folder / "summary.json", summary)
+    return summary
+
+
+def _statistics(groups: list[dict]) -> dict:
+    """As `suite.compared` makes them, the first encoder/detector as reference."""
+    areas: dict[str, dict[str, float | None]] = {}
+    for group in groups:
+        if group["data"] == group["test_data"]:
+            mine = areas.setdefault(method_of(group, with_encoder=True), {})
+            mine[group["data"]] = group["metrics"]["auroc"]["mean"]
+    reference, *others = areas
+    blocks = list(areas[reference])
+    whole = [name for name in areas if None not in areas[name].values()]
+    versus = {}
+    for name in others:
+        by = {block: areas[name][block] - areas[reference][block] for block in blocks
+              if None not in (areas[name][block], areas[reference][block])}  # fmt: skip
+        differences = np.array(list(by.values()))
+        versus[name] = {
+            "difference": float(differences.mean()), "blocks": len(by),
+            "better": int(sum(differences > 0.02)), "worse": int(sum(differences < -0.02)),
+            "wilcoxon_p": signed_rank(differences),
+            "by_block": {block: {"difference": each, "ci95": [each - 0.02, each + 0.02],
+                                 "molecules": 60} for block, each in by.items()},
+        }  # fmt: skip
+    for each, p in zip(versus.values(), holm([v["wilcoxon_p"] for v in versus.values()])):
+        each["holm_p"] = p
+    scores = np.array([[areas[name][block] for name in whole] for block in blocks])
+    return {
+        "reference": reference, "block": "a data set", "blocks": blocks,
+        "ranks": ranks(scores, whole) if whole else None,
+        "left_out": [name for name in areas if name not in whole], "versus_reference": versus,
+        "notes": ["something to know"],
+    }  # fmt: skip
 
 
 def write_comparison(folder: Path, seeds: tuple[int, ...] = (1, 2)) -> None:

@@ -8,9 +8,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from pipeline.report.chemical_map import chemical_map
 from pipeline.report.curves import p_value_chart, roc_chart
 from pipeline.report.heat_map import heat_map
 from pipeline.report.plot import HEIGHT, LEFT, WIDTH, Plot, histogram, short, thinned, ticks
+from pipeline.report.rank_diagram import cliques
 
 
 def paths(chart) -> list[list[tuple[float, float]]]:
@@ -49,7 +51,7 @@ def test_a_histogram_counts_as_numpy_does_and_says_what_is_beyond_or_missing():
 def test_values_that_are_all_the_same_make_a_histogram_and_none_make_no_mark():
     plot, note = histogram("t", "x", [("a", "id", np.full(4, 3.0))])
     assert plot.marks[0].y.max() == 1 and note == ""
-    assert "NaN" not in str(plot.chart().svg).upper().replace("NANO", "")
+    assert not re.search(r"\bnan\b", str(plot.chart().svg), flags=re.I)
     empty, note = histogram("t", "x", [("a", "id", np.full(2, np.nan))])
     assert (empty.marks, note) == ([], "no values")
 
@@ -84,6 +86,34 @@ def test_the_steps_of_p_values_rise_at_each_value():
     assert y == pytest.approx([0, 0, 0.5, 0.5, 1, 1], abs=0.005)
 
 
+def test_a_rule_beyond_the_axis_says_so():
+    plot, _ = histogram("t", "x", [("a", "id", np.arange(5.0))])
+    plot.rule(2, "inside")
+    plot.rule(9, "threshold")
+    chart = plot.chart()
+    labels = [each.label for each in chart.legend]
+    assert labels == ["a (5)", "inside", "threshold (beyond the axis)"]
+
+
+def test_of_molecules_that_are_all_alike_there_is_no_map():
+    alike = {"ID, training": ["CCO"] * 3, "library, inside": ["OCC"]}
+    assert chemical_map(alike, {kind: len(each) for kind, each in alike.items()}, 1) is None
+
+
+def test_of_many_p_values_all_are_counted_and_steps_stay_upright():
+    values = np.round(np.random.default_rng(0).random(50_000), 3)
+    chart = p_value_chart("t", [("library", "inside", values)], "")
+    (diagonal, steps) = paths(chart)
+    assert chart.legend[1].label == "library (50,000)"
+    assert len(steps) <= 800
+    for (x0, y0), (x1, y1) in zip(steps, steps[1:]):
+        assert x0 == x1 or y0 == y1
+    (left, bottom), (right, top) = diagonal
+    for x, y in steps[2:-1:2]:  # where steps end
+        share = (values <= (x - left) / (right - left) + 5e-4).mean()
+        assert (y - bottom) / (top - bottom) == pytest.approx(share, abs=0.005)
+
+
 def test_names_are_escaped_in_drawings():
     plot = Plot("<b>&", '"x"', "y")
     plot.line([0, 1], [0, 1], "id", "<i>")
@@ -106,3 +136,11 @@ def test_a_perfect_detector_goes_through_the_corner():
     _, curve = paths(roc_chart([("a", "id", is_ood, np.array([0.0, 1, 2, 3]))]))
     start, corner, end = curve[0], curve[-2], curve[-1]
     assert corner == (start[0], end[1])
+
+
+def test_cliques_are_the_largest_groups_that_are_not_told_apart():
+    assert cliques([1.0, 1.5, 2.2, 2.4, 4.0], 1.0) == [(0, 1), (1, 3)]
+    assert cliques([1.0, 2.0, 4.0], 1.0) == []  # just as far apart as the difference: told apart
+    assert cliques([1.0, 1.1, 1.2], 1.0) == [(0, 2)]
+    # Demšar 2006, figure 1 (a): 3.143 − 1.964 is less than 1.25
+    assert cliques([1.964, 2.000, 2.893, 3.143], 1.25) == [(0, 3)]

@@ -92,16 +92,22 @@ def test_every_section_has_its_figures_and_each_is_seen(shown, page):
 def test_marks_lie_within_their_axes(shown):
     beyond = shown.execute_script(
         """
-        return Array.from(document.querySelectorAll('svg.plot')).filter(svg => {
+        return Array.from(document.querySelectorAll('svg.plot, svg.ranks')).filter(svg => {
           const axis = svg.querySelector('.axis').getBBox();
-          return Array.from(svg.querySelectorAll('[class*="c-"]')).some(mark => {
+          const upright = axis.height > 0;  // ranks have no second axis
+          return Array.from(svg.querySelectorAll('[class*="c-"], .clique')).some(mark => {
             const box = mark.getBBox();
             return box.x < axis.x - 4 || box.x + box.width > axis.x + axis.width + 4
-              || box.y < axis.y - 4 || box.y + box.height > axis.y + axis.height + 4;
+              || upright && (box.y < axis.y - 4
+                             || box.y + box.height > axis.y + axis.height + 4);
+          }) || Array.from(svg.querySelectorAll('.lead')).some(line => {
+            const x = line.getPointAtLength(0).x;
+            return x < axis.x - 1 || x > axis.x + axis.width + 1;
           });
         }).map(svg => svg.getAttribute('aria-label'))"""
     )
     assert beyond == []
+    assert shown.execute_script("return document.querySelectorAll('svg.ranks .lead').length") > 3
 
 
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
@@ -175,6 +181,8 @@ def test_text_and_marks_stand_out_from_the_page(browser, page, dark):
         mine = luminance(browser.execute_script(read, name))
         contrast = (max(mine, back) + 0.05) / (min(mine, back) + 0.05)
         assert contrast >= least, name
+    ink, heat = (luminance(browser.execute_script(read, name)) for name in ("ink", "heat"))
+    assert (max(ink, heat) + 0.05) / (min(ink, heat) + 0.05) >= 4.5  # text of a full cell
 
 
 def luminance(color: str) -> float:

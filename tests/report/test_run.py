@@ -1,47 +1,31 @@
-"""Pages of every kind of folder: what is in them, what they say is lacking, what is refused."""
+"""Pages of every kind of folder: what is in them, what is lacking, what is refused."""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from jobs.cli import main
 from jobs.report import report
 from pipeline.report.folders import look_into
 from pipeline.report.reading import Folder
-from pipeline.report.run import run_report
-from pipeline.report.scored import read_scored
 from pipeline.report.settings import ReportSettings
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.text import records_csv
 from tests.commands import assert_one_line
 from tests.report.made_folders import (
     HOSTILE,
-    THRESHOLD,
-    suite_cells,
+    write_comparison,
     write_evaluation,
     write_json,
     write_library,
-    write_suite,
     write_training,
 )
-
-
-def page_of(folder: Path, **settings) -> str:
-    usual = {"molecules": 1, "map_molecules": 12}
-    made = run_report(ReportSettings(folder=str(folder), **{**usual, **settings}))
-    return Path(made["output"]).read_text()
-
-
-def text_of(page: str) -> str:
-    """What a page says, without its drawings and script."""
-    page = re.sub(r"<(style|script|svg).*?</\1>", "", page, flags=re.S)
-    return " ".join(re.sub(r"<[^>]*>", " ", page).split())
+from tests.report.pages import page_of, text_of
 
 
 def test_it_needs_no_network_and_runs_no_text_of_a_user(page):
@@ -50,7 +34,8 @@ def test_it_needs_no_network_and_runs_no_text_of_a_user(page):
     assert HOSTILE not in page.text
     assert page.text.count("<script>") == 1
     assert page.text.count("&lt;script&gt;alert(") >= 3  # an id, a reason, a failed cell
-    assert page.text.count("<svg") == page.made["figures"] > 50
+    drawings = re.findall(r'<svg class="(?!swatch)', page.text)
+    assert len(drawings) == page.made["figures"] > 50
 
 
 def test_every_drawing_says_what_it_is(page):
@@ -67,63 +52,9 @@ def test_sections_stand_in_order_each_with_its_folder(page):
     assert page.made["failed"] == {}
 
 
-def test_a_library_is_told_with_counts_threshold_and_rejected_rows(tmp_path):
-    table = write_library(tmp_path)
-    told = text_of(page_of(tmp_path))
-    outside = int(np.sum(table["energy"].to_numpy() > THRESHOLD))
-    assert (
-        f"{outside} of 40 molecules ({100 * outside / 40:.1f} %) are OOD: p ≤ 0.05, energy above "
-        "1.000, by 99 ID molecules"
-    ) in told
-    assert f"library, outside (12 of {outside})" in told and "drawn at random" in told
-    assert "ID, training (12 of 40)" in told and "OOD, training (12 of 20)" in told
-    assert re.search(r"The axes hold [\d.]+ % and [\d.]+ % of the variance", told)
-    assert "Rejected: 2 rows by reason" in told and "SMILES does not parse 1" in told
-
-
-def test_both_ends_stand_beside_their_nearest_training_molecules(tmp_path):
-    table = write_library(tmp_path).to_pandas()
-    told = text_of(page_of(tmp_path))
-    top = table.loc[table["energy"].idxmax()]
-    assert (
-        f"Most OOD: highest energies Left a molecule of the library, right the training molecule "
-        "nearest to it. No training molecule stands twice in a list; molecules of the training "
-        f"set are left out. energy {top['energy']:.3g}, p = {top['p_value']:.2g} {top['id']} "
-        f"Tanimoto {top['nearest_similarity']:.2f} {top['nearest_id']}"
-    ) in told
-    best = table.loc[table["expected_error"].idxmin()]
-    assert f"error ≈ {best['expected_error']:.2g} {best['id']}" in told
-
-
-def test_what_a_library_lacks_is_said(tmp_path):
-    write_library(tmp_path, p_value=None, expected_error=None, nearest_smiles=None)
-    shutil.rmtree(tmp_path / "rejected")
-    shutil.rmtree(tmp_path / "training")
-    (tmp_path / "run_summary.json").unlink()
-    told = text_of(page_of(tmp_path))
-    for lacks in (
-        "the scores have no p-values", "there is no error model", "The threshold is not told",
-        "the training molecules are not at", "No row was rejected",
-    ):  # fmt: skip
-        assert lacks in told
-
-
-def test_scores_of_an_earlier_version_are_read_as_far_as_they_go(tmp_path):
-    write_library(tmp_path)
-    for part in (tmp_path / "scores").iterdir():
-        pq.write_table(pq.read_table(part).select(["id", "smiles", "energy", "is_ood"]), part)
-    told = text_of(page_of(tmp_path))
-    assert "earlier version, which did not write p_value, structure, in_training" in told
-
-
-def test_a_sample_is_of_all_parts_and_numbers_are_of_all_rows(tmp_path):
-    table = write_library(tmp_path)
-    found = read_scored(Folder(str(tmp_path)), 10, seed=1)
-    assert found.rows == 40 and found.sample.num_rows == 10
-    assert found.numbers["energy"].tolist() == table["energy"].to_pylist()
-    ids = found.sample["id"].to_pylist()
-    assert ids == sorted(ids, key=lambda name: int(name[3:])) and len(set(ids)) == 10
-    assert any(int(i[3:]) < 20 for i in ids) and any(int(i[3:]) >= 20 for i in ids)
+def test_an_evaluation_without_domains_says_so(tmp_path):
+    write_evaluation(tmp_path, domain=[None] * 60)
+    assert "The test molecules have no domains." in text_of(page_of(tmp_path))
 
 
 def test_an_evaluation_without_p_values_says_so_and_one_with_them_uses_them(tmp_path):
@@ -143,24 +74,6 @@ def test_a_detector_that_is_fitted_at_once_has_no_curves_and_only_dpo_weighs_pai
     assert told.count("Weights of hard pairs are not shown") == 1
 
 
-def test_a_suite_warns_where_what_needs_no_training_does_as_well(tmp_path):
-    cells = suite_cells(failed=False).to_pandas()
-    cells["best_descriptor_auroc"] = 0.99
-    write_suite(tmp_path, pa.Table.from_pandas(cells))
-    told = text_of(page_of(tmp_path))
-    assert told.count("best descriptor (rings) alone has AUROC 0.990") == 7
-    assert "All cells are done." in told
-
-
-def test_a_suite_of_one_data_set_is_not_ranked_and_says_why(tmp_path):
-    cells = suite_cells(data=1, failed=False)
-    own = cells.filter(pa.compute.equal(cells["data"], cells["test_data"]))
-    write_suite(tmp_path, own)
-    told = text_of(page_of(tmp_path))
-    assert "Methods are ranked by AUROC over two data sets or more" in told
-    assert "No cell was tested on another data set" in told
-
-
 def test_runs_below_a_comparison_or_suite_are_no_sections_of_their_own(page):
     kinds = [kind.name for kind, _ in look_into(Folder(str(page.file.parent))).parts]
     assert kinds.count("an evaluation") == 1 and kinds.count("a training") == 2
@@ -176,6 +89,69 @@ def test_one_part_that_is_damaged_leaves_the_others(tmp_path, caplog):
     shutil.rmtree(tmp_path / "one")
     with pytest.raises(InputError, match="no part of the page can be made: .* is no JSON"):
         page_of(tmp_path)
+
+
+def test_what_another_version_left_out_is_named(tmp_path):
+    write_training(tmp_path / "one")
+    write_json(tmp_path / "two/training_stats.json", {"detector": "dpo"})
+    told = text_of(page_of(tmp_path))
+    assert "cannot be made: its files lack best_val_auroc, as of another version." in told
+
+
+def test_folders_with_a_dot_are_looked_into_and_those_that_cannot_be_are_told(
+    tmp_path, monkeypatch
+):
+    write_training(tmp_path / "lr_0.001")
+    write_training(tmp_path / "shut")
+    (tmp_path / "reports").mkdir()
+    names = Folder.names
+
+    def refused(self):
+        if self.place == "shut":
+            raise PermissionError(13, "Permission denied", self.path)
+        return names(self)
+
+    monkeypatch.setattr(Folder, "names", refused)
+    told = text_of(page_of(tmp_path))
+    assert told.count("validation AUROC 0.900") == 1 and "lr_0.001" in told
+    assert "shut cannot be looked into: [Errno 13] Permission denied" in told
+    assert "Not shown in this page: reports." in told
+
+
+def test_a_damaged_run_of_a_comparison_leaves_the_others(tmp_path):
+    write_comparison(tmp_path)
+    (tmp_path / "frozen/seed_2/ood_evaluation_results.json").write_text('{"auroc": 0.')
+    told = text_of(page_of(tmp_path))
+    assert "The run frozen/seed_2 is not in the figures: " in told and "ROC" in told
+    assert "Energies of 2 seeds together" in told  # of the finetuned encoder
+
+
+def test_energies_that_are_no_numbers_are_left_out_and_counted(tmp_path):
+    made = write_evaluation(tmp_path)
+    assert made["id_molecules"] == 30
+    table = Folder(str(tmp_path)).columns("detailed_predictions.csv").to_pylist()
+    table[0]["energy"] = float("nan")
+    (tmp_path / "detailed_predictions.csv").write_bytes(records_csv(table, {}))
+    told = text_of(page_of(tmp_path))
+    assert "1 test molecules have an energy that is no number; they are left out" in told
+    assert "ID (29)" in told and "OOD (30)" in told
+
+
+def test_too_few_calibration_molecules_for_a_small_p_value_are_told(tmp_path):
+    write_evaluation(tmp_path, p_value=np.full(60, 0.1))
+    results = json.loads((tmp_path / "ood_evaluation_results.json").read_text())
+    p = {"alpha": 0.05, "id_share": 0.0, "ood_share": 0.0, "calibrated_by": "id_cal"}
+    for count, small in ((18, True), (19, False)):
+        changed = results | {"p_values": p | {"calibration_molecules": count}}
+        write_json(tmp_path / "ood_evaluation_results.json", changed)
+        assert ("No p-value can be below" in text_of(page_of(tmp_path))) == small
+
+
+def test_detectors_that_could_not_be_fitted_are_told(tmp_path):
+    write_training(tmp_path)
+    stats = json.loads((tmp_path / "training_stats.json").read_text())
+    write_json(tmp_path / "training_stats.json", stats | {"left_out": {"msp": "no labels"}})
+    assert "msp could not be fitted: no labels." in text_of(page_of(tmp_path))
 
 
 def test_a_damaged_part_of_scores_stays_where_it_is(tmp_path):
@@ -226,35 +202,3 @@ def test_the_command_ends_with_the_page(tmp_path, capsys):
         main(ReportSettings, report, "report", ["--folder", str(tmp_path), "--molecules", "-1"]),
         capsys.readouterr().err, "report", "--molecules must be at least 0",
     )  # fmt: skip
-
-
-def test_of_many_methods_the_best_are_drawn_and_that_is_said(tmp_path):
-    rows = [
-        {"data": f"set_{i}", "encoder": "e", "detector": f"d{j}", "seed": 1, "status": "done",
-         "auroc": 0.5 + j / 200 + i / 100} for i in range(3) for j in range(70)
-    ]  # fmt: skip
-    write_suite(tmp_path, pa.Table.from_pylist(rows))
-    page = page_of(tmp_path)
-    told = text_of(page)
-    assert "The best 60 of 70 methods." in told
-    assert "The best 24 of 70 methods are drawn." in told
-    assert page.count('class="cell"') == 180 and "10 more rows are left out." in told
-    assert "e/d69, set_2: 0.865" in page and "e/d9, set_2" not in page
-
-
-def test_what_the_suite_compared_with_its_reference_is_shown(tmp_path):
-    write_suite(tmp_path)
-    versus = {
-        "dpo (dpo_beta=0.1)": {"difference": 0.1234, "blocks": 7, "better": 5, "worse": 1,
-                               "wilcoxon_p": 0.03125, "holm_p": 0.0625},
-        "mahalanobis": {"difference": -0.05, "blocks": 7, "better": 0, "worse": 2},
-    }  # fmt: skip
-    statistics = {"reference": "knn", "block": "a data set", "versus_reference": versus,
-                  "notes": ["something to know"]}  # fmt: skip
-    write_json(tmp_path / "summary.json", {"statistics": statistics})
-    told = text_of(page_of(tmp_path))
-    assert "Against knn, over 7 blocks (a data set each)" in told
-    assert "dpo (dpo_beta=0.1) +0.123 5 1 0.031 0.062" in told
-    assert "mahalanobis -0.050 0 2 – –" in told and "something to know." in told
-    (tmp_path / "summary.json").unlink()
-    assert "there is no summary.json of the suite" in text_of(page_of(tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from pipeline.evaluation.metrics import metrics_both_ways
 from pipeline.suite.cells import Energies
+from pipeline.suite.compared import reach_notes
 from pipeline.suite.statistics import (
     groups_of,
     holm,
@@ -55,11 +57,38 @@ def test_the_critical_difference_is_that_of_demsars_table(methods, q):
     assert found["critical_difference"] == pytest.approx(expected, abs=1e-3)
 
 
+def test_demsars_example_of_four_methods_on_fourteen_sets():
+    """His table 2 and figure 1 (a): ranks 3.143, 2.000, 2.893, 1.964, critical difference 1.25."""
+    scores = np.array(
+        [[0.763, 0.768, 0.771, 0.798], [0.599, 0.591, 0.590, 0.569], [0.954, 0.971, 0.968, 0.967],
+         [0.628, 0.661, 0.654, 0.657], [0.882, 0.888, 0.886, 0.898], [0.936, 0.931, 0.916, 0.931],
+         [0.661, 0.668, 0.609, 0.685], [0.583, 0.583, 0.563, 0.625], [0.775, 0.838, 0.866, 0.875],
+         [1.000, 1.000, 1.000, 1.000], [0.940, 0.962, 0.965, 0.962], [0.619, 0.666, 0.614, 0.669],
+         [0.972, 0.981, 0.9751, 0.975], [0.957, 0.978, 0.946, 0.970]]
+    )  # fmt: skip
+    found = ranks(scores, ["a", "b", "c", "d"])
+    expected = {"a": 3.143, "b": 2.000, "c": 2.893, "d": 1.964}
+    assert found["average_ranks"] == pytest.approx(expected, abs=1e-3)
+    assert found["critical_difference"] == pytest.approx(1.25, abs=0.005)
+
+
 def test_what_ranks_cannot_tell_is_none():
     found = ranks(np.array([[0.5, 0.6, 0.7]]), ["a", "b", "c"])
     assert found["friedman_p"] is None and found["average_ranks"]["c"] == 1
     assert ranks(np.array([[0.5], [0.6]]), ["a"])["critical_difference"] is None
     assert ranks(np.full((4, 3), 0.5), ["a", "b", "c"])["friedman_p"] == 1
+
+
+@pytest.mark.parametrize(("methods", "blocks"), [(11, 6), (11, 9), (1, 6), (1, 5), (4, 7)])
+def test_what_cannot_be_found_is_what_scipy_and_holm_give_at_best(methods, blocks):
+    best = holm([signed_rank(np.arange(1.0, blocks + 1))] * methods)[0]
+    notes = reach_notes(methods, blocks)
+    assert bool(notes) == (best > 0.05)
+    if notes and blocks >= 6:
+        assert f"cannot be below {best:.3g}" in notes[0]
+        needed = int(re.search(r"needs (\d+) blocks", notes[0])[1])
+        p = [holm([signed_rank(np.arange(1.0, n + 1))] * methods)[0] for n in (needed - 1, needed)]
+        assert p[0] > 0.05 >= p[1]
 
 
 def test_the_signed_rank_test_is_scipys_and_1_where_nothing_differs():

@@ -15,7 +15,7 @@ from pipeline.report.blocks import Cell, Chart, Charts, Heading, Molecules, Sect
 from pipeline.report.curves import dynamics_charts, precision_chart, roc_chart
 from pipeline.report.drawn import drawn
 from pipeline.report.plot import histogram
-from pipeline.report.reading import Folder
+from pipeline.report.reading import Folder, reason
 from pipeline.report.rejections import add_rejected
 from pipeline.report.settings import ReportSettings
 from pipeline.runtime.errors import InputError
@@ -94,9 +94,13 @@ def _runs(section: Section, folder: Folder, summary: dict[str, Any]) -> list[Run
             if (arm, seed) in failed:
                 continue
             try:
-                runs = align([*runs, read_run(folder.uri, arm, seed)])
-            except InputError as error:
-                section.lacks(f"The run {arm}/seed_{seed} is not in the figures: {error}.")
+                run = read_run(folder.uri, arm, seed)
+                if not np.isfinite(run.energies).all():
+                    raise InputError("it has energies that are no numbers")
+                runs = align([*runs, run])
+            except (InputError, ValueError, KeyError) as error:
+                why = reason(error)
+                section.lacks(f"The run {arm}/seed_{seed} is not in the figures: {why}.")
     return runs
 
 
@@ -116,7 +120,8 @@ def _curves(runs: list[Run]) -> list[Chart]:
             groups = [("ID", "id", energies[~is_ood]), ("OOD", "ood", energies[is_ood])]
             title = f"Energies, {arm} encoder"
             plot, note = histogram(title, "Energy (higher: more OOD)", groups)
-            charts.append(plot.chart(note))
+            together = f"Energies of {len(mine)} seeds together, on the same molecules"
+            charts.append(plot.chart("; ".join([together] * (len(mine) > 1) + [note] * bool(note))))
     return charts
 
 

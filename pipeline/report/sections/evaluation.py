@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.evaluation.audit import RIVALS, rival_name
 from pipeline.report.blocks import Cell, Charts, Facts, Heading, Molecules, Section, Table, count
@@ -92,6 +93,11 @@ def _rivals(section: Section, audit: dict[str, Any] | None) -> None:
 def _predictions(
     section: Section, table: pa.Table, p_told: dict[str, Any] | None, settings: ReportSettings
 ) -> None:
+    numbers = pa.array(np.isfinite(table["energy"].to_numpy().astype(float)))
+    if table.num_rows > (finite := pc.sum(numbers).as_py()):
+        left = f"{table.num_rows - finite:,} test molecules have an energy that is no number"
+        section.say(f"{left}; they are left out below.", "warning")
+        table = table.filter(numbers)
     is_ood = table["is_ood"].to_numpy().astype(bool)
     energies = table["energy"].to_numpy().astype(float)
     groups = [("ID", "id", energies[~is_ood]), ("OOD", "ood", energies[is_ood])]
@@ -113,6 +119,12 @@ def _predictions(
             f"{p_told['calibration_molecules']:,} ID molecules of "
             f"{'validation' if p_told['calibrated_by'] == 'id_val' else 'calibration'}."
         )
+        least = 1 / (1 + p_told["calibration_molecules"])
+        if least > p_told["alpha"]:
+            section.say(
+                f"No p-value can be below {least:.3f} with so few calibration molecules: that no "
+                f"molecule has p ≤ {p_told['alpha']:g} says nothing.", "warning",
+            )  # fmt: skip
     if not made:
         why = (p_told or {}).get("not_made", "an earlier version made it")
         section.lacks(
@@ -138,10 +150,10 @@ def _domains(
 ) -> None:  # fmt: skip
     section.add(Heading("By domain"))
     domains = table["domain"] if "domain" in table.column_names else pa.nulls(len(table))
-    if domains.null_count == len(domains):
+    names = np.array([text or "" for text in domains.to_pylist()], dtype=object)
+    if not any(names):
         section.lacks("The test molecules have no domains.")
         return
-    names = np.array([text or "" for text in domains.to_pylist()], dtype=object)
     keys = np.array([f"{name}\0{int(kind)}" for name, kind in zip(names, is_ood)])
     _, first, row_of = np.unique(keys, return_index=True, return_inverse=True)
     sizes = np.bincount(row_of)

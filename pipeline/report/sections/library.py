@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.report.blocks import Charts, Facts, Heading, Molecules, Section
+from pipeline.report.blocks import Chart, Charts, Facts, Heading, Molecules, Section
 from pipeline.report.chemical_map import chemical_map
 from pipeline.report.curves import p_value_chart
 from pipeline.report.drawn import beside_nearest
@@ -19,7 +19,7 @@ from pipeline.report.scaffolds import scaffold_table
 from pipeline.report.scored import Scored, read_scored
 from pipeline.report.settings import ReportSettings
 from pipeline.runtime.errors import InputError
-from pipeline.scoring.beside import different
+from pipeline.scoring.beside import KEPT, different
 from pipeline.scoring.steps import REJECTED_FOLDER
 from pipeline.scoring.verdict_text import verdict_lines
 
@@ -31,48 +31,67 @@ STORED = 5  # of a sample's molecules of each kind are these times drawn for the
 def library_section(folder: Folder, settings: ReportSettings) -> Section:
     """What jobs.score or jobs.screen left."""
     summary, verdict = folder.json("run_summary.json"), folder.json("verdict.json")
+    checkpoint = _checkpoint(folder, summary)
+    two_scales = bool(checkpoint.json("config.json").get("cross"))
     most = max(settings.scaffold_molecules, settings.map_molecules * STORED)
-    scored = read_scored(folder, most, settings.seed)
+    by = "p_value" if two_scales else "energy"
+    scored = read_scored(folder, most, settings.seed, by)
     section = Section("Screened library" if verdict else "Scored library", folder.place)
-    _verdict(section, scored, summary, verdict)
-    if scored.missing:
-        section.lacks(
-            "These scores are of an earlier version, which did not write "
-            f"{', '.join(scored.missing)}; score again to have them here."
-        )
-    _charts(section, scored, summary)
-    _map(section, scored, folder, summary, settings)
-    _ends(section, scored, settings.molecules)
-    rng = np.random.default_rng(settings.seed)
-    rows = _some(scored.sample, settings.scaffold_molecules, rng)
-    table = scaffold_table(
-        rows["smiles"].to_pylist(), rows["is_ood"].to_numpy(zero_copy_only=False).astype(bool),
-        rows["energy"].to_numpy(), scored.rows,
-    )  # fmt: skip
-    section.add(Heading("Scaffolds"), table)
-    if table is None:
-        section.lacks("No scaffold occurs twice, so none has a share.")
+    if scored.rows:
+        _verdict(section, scored, summary, verdict, two_scales)
+        _charts(section, scored, summary, two_scales)
+        _map(section, scored, checkpoint, settings)
+        _ends(section, scored, settings.molecules)
+        _scaffolds(section, scored, settings)
+    else:
+        _nothing_new(section, scored, summary)
     section.add(Heading("Rejected rows"))
-    add_rejected(section, folder, REJECTED_FOLDER, settings.table_rows)
+    add_rejected(section, folder, REJECTED_FOLDER, settings.table_rows, summary.get("rejected"))
     return section
 
 
+def _nothing_new(section: Section, scored: Scored, summary: dict[str, Any]) -> None:
+    """Where no row was scored, or training molecules alone."""
+    if scored.in_training:
+        told = f"All {scored.in_training:,} molecules that were scored are in the training set."
+    elif "rows_in" in summary:
+        told = f"0 of {summary['rows_in']:,} rows could be scored."
+    else:
+        told = "There are no scores, and no run_summary.json that counts rows."
+    section.lead.append(told)
+    section.say("Nothing is shown of scores: there is no molecule that is new.", "lacks")
+
+
 def _verdict(
-    section: Section, scored: Scored, summary: dict[str, Any], verdict: dict[str, Any]
-) -> None:
-    outside = int(scored.flags["is_ood"].sum())
-    told = f"{outside:,} of {scored.rows:,} molecules ({100 * outside / scored.rows:.1f} %) are OOD"
+    section: Section, scored: Scored, summary: dict[str, Any], verdict: dict[str, Any],
+    two_scales: bool,
+) -> None:  # fmt: skip
+    outside, known = int(scored.is_ood.sum()), scored.in_training
+    new = "molecules that are not in the training set" if known else "molecules"
+    told = f"{outside:,} of {scored.rows:,} {new} ({100 * outside / scored.rows:.1f} %) are OOD"
     threshold = summary.get("energy_threshold")
     if threshold is not None:
+        above = "" if two_scales else f"energy above {threshold:.3f}, "
         told += (
-            f": p ≤ {summary['alpha']:g}, energy above {threshold:.3f}, by "
-            f"{summary['calibration_molecules']:,} ID molecules"
+            f": p ≤ {summary['alpha']:g}, {above}by {summary['calibration_molecules']:,} ID "
+            "molecules"
         )
     section.lead.append(f"{told}.")
     if threshold is None:
         section.lacks(
             "The threshold is not told: run_summary.json does not have it (has the run ended?)."
         )
+    if scored.missing:
+        section.lacks(
+            "These scores are of an earlier version, which did not write "
+            f"{', '.join(scored.missing)}; score again to have them here."
+        )
+    if two_scales:
+        section.say(
+            "The training took its OOD molecules from this library. These are judged by a second "
+            "detector that had not seen them, with energies on a scale of its own: compare "
+            "p-values, not energies.", "warning",
+        )  # fmt: skip
     for line in verdict_lines(verdict) if verdict else []:
         section.say(line, "warning" if line.startswith("the line between") else "text")
     if summary.get("calibrated_by") == "id_val":
@@ -80,8 +99,13 @@ def _verdict(
             "The p-values go by validation molecules, which chose the epoch: they are a little "
             "small.", "warning",
         )  # fmt: skip
-    facts = [("Scored", f"{scored.rows:,}"), ("OOD", f"{outside:,}")]
-    facts += [("In the training set", f"{int(scored.flags['in_training'].sum()):,}")]
+    if known:
+        section.say(
+            f"{known:,} molecules of the training set are left out of all counts, figures and "
+            "tables below.", "note",
+        )  # fmt: skip
+    facts = [("Scored", f"{scored.rows + known:,}"), ("OOD", f"{outside:,}")]
+    facts += [("In the training set", f"{known:,}")]
     names = {"detector": "Detector", "encoder": "Encoder", "weights": "Weights", "dataset": "Data"}
     facts += [(title, str(summary[key])) for key, title in names.items() if summary.get(key)]
     if structures := {k: n for k, n in (summary.get("structures") or {}).items() if n}:
@@ -89,8 +113,8 @@ def _verdict(
     section.add(Facts(facts))
 
 
-def _charts(section: Section, scored: Scored, summary: dict[str, Any]) -> None:
-    ood = scored.flags["is_ood"]
+def _charts(section: Section, scored: Scored, summary: dict[str, Any], two_scales: bool) -> None:
+    ood = scored.is_ood
     charts = []
 
     def of(name: str, title: str, label: str) -> None:
@@ -98,12 +122,14 @@ def _charts(section: Section, scored: Scored, summary: dict[str, Any]) -> None:
         groups = [("inside", "inside", values[~ood]), ("outside", "outside", values[ood])]
         plot, note = histogram(title, label, groups, shares=False)
         if name == "energy" and summary.get("energy_threshold") is not None:
-            plot.rule(summary["energy_threshold"], f"threshold at p = {summary['alpha']:g}")
+            told = f"threshold at p = {summary['alpha']:g}"
+            told += " of molecules that training did not use" if two_scales else ""
+            plot.rule(summary["energy_threshold"], told)
         charts.append(plot.chart(note))
 
     of("energy", "Energies of the library", "Energy (higher: more OOD)")
     if scored.has("p_value"):
-        charts.append(_p_values(scored))
+        charts.append(_p_values(scored.numbers["p_value"]))
     else:
         section.lacks("Calibration is not shown: the scores have no p-values.")
     if scored.has("nearest_similarity"):
@@ -118,11 +144,9 @@ def _charts(section: Section, scored: Scored, summary: dict[str, Any]) -> None:
     section.add(Heading("Scores"), Charts(charts))
 
 
-def _p_values(scored: Scored) -> Any:
-    new = ~scored.flags["in_training"]
-    values = scored.numbers["p_value"][new]
+def _p_values(values: np.ndarray) -> Chart:
     # Storey's estimate: p-values above one half come from molecules like the calibration's
-    alike = min(1.0, 2 * float((values > 0.5).mean())) if len(values) else float("nan")
+    alike = min(1.0, 2 * float((values[np.isfinite(values)] > 0.5).mean()))
     return p_value_chart(
         "p-values of the library", [("library", "inside", values)],
         "If all were like the calibration molecules, the line would follow the diagonal; what lies "
@@ -131,12 +155,9 @@ def _p_values(scored: Scored) -> Any:
     )  # fmt: skip
 
 
-def _map(
-    section: Section, scored: Scored, folder: Folder, summary: dict[str, Any],
-    settings: ReportSettings,
-) -> None:  # fmt: skip
+def _map(section: Section, scored: Scored, checkpoint: Folder, settings: ReportSettings) -> None:
     section.add(Heading("Chemical space"))
-    training = _training(section, folder, summary)
+    training = _training(section, checkpoint)
     rng = np.random.default_rng(settings.seed)
     kinds: dict[str, list[str]] = {}
     totals: dict[str, int] = {}
@@ -150,14 +171,14 @@ def _map(
         if training is not None:
             rows = training.filter(pc.starts_with(training["role"], prefix))
             take(kind, rows, rows.num_rows)
-    outside = int(scored.flags["is_ood"].sum())
+    outside = int(scored.is_ood.sum())
     for kind, flag, total in (
         ("library, inside", False, scored.rows - outside), ("library, outside", True, outside),
     ):  # fmt: skip
         take(kind, scored.sample.filter(pc.equal(scored.sample["is_ood"], flag)), total)
     chart = chemical_map({k: v for k, v in kinds.items() if v}, totals, settings.seed)
     if chart is None:
-        section.lacks("There is no map: too few molecules.")
+        section.lacks("There is no map: too few molecules, or all are alike.")
     else:
         section.add(Charts([chart]))
 
@@ -168,11 +189,25 @@ def _some(table: pa.Table, most: int, rng: np.random.Generator) -> pa.Table:
     return table.take(pa.array(np.sort(rng.choice(table.num_rows, size, replace=False))))
 
 
-def _training(section: Section, folder: Folder, summary: dict[str, Any]) -> pa.Table | None:
+def _scaffolds(section: Section, scored: Scored, settings: ReportSettings) -> None:
+    rows = _some(scored.sample, settings.scaffold_molecules, np.random.default_rng(settings.seed))
+    table = scaffold_table(
+        rows["smiles"].to_pylist(), rows["is_ood"].to_numpy(zero_copy_only=False).astype(bool),
+        rows["energy"].to_numpy(), scored.rows,
+    )  # fmt: skip
+    section.add(Heading("Scaffolds"), table)
+    if table is None:
+        section.lacks("No scaffold occurs twice, so none has a share.")
+
+
+def _checkpoint(folder: Folder, summary: dict[str, Any]) -> Folder:
+    """A screen's own checkpoint, or that of the summary; it may not be there."""
+    place, own = summary.get("checkpoint"), folder.below(CHECKPOINT)
+    return own if own.has(MOLECULES) or not place else Folder(str(place))
+
+
+def _training(section: Section, checkpoint: Folder) -> pa.Table | None:
     """Molecules of the training; None, and why, where they are not to be found."""
-    place = summary.get("checkpoint")
-    own = folder.below(CHECKPOINT)
-    checkpoint = own if own.has(MOLECULES) else Folder(str(place)) if place else own
     if not checkpoint.has(MOLECULES):
         section.lacks(
             f"The map has the library alone: the training molecules are not at {checkpoint.uri}."
@@ -201,12 +236,18 @@ def _ends(section: Section, scored: Scored, most: int) -> None:
         "Left a molecule of the library, right the training molecule nearest to it. No training "
         "molecule stands twice in a list; molecules of the training set are left out."
     )
-    titles = {
-        "energy": ("Least OOD: lowest energies", "Most OOD: highest energies"),
-        "expected_error": ("Trust these first", "Do not trust these"),
+    if most > KEPT:
+        section.say(f"At most {KEPT} molecules are kept at either end of a library.", "note")
+    titles = {  # of the greatest and of the least values
+        "energy": ("Most OOD: highest energies", "Least OOD: lowest energies"),
+        "p_value": (
+            "Least OOD: highest p-values (equal ones by id)",
+            "Most OOD: lowest p-values (equal ones by id)",
+        ),
+        "expected_error": ("Do not trust these", "Trust these first"),
     }
-    for by in ("energy", "expected_error"):
-        for title, end in reversed(list(zip(titles[by], scored.ends.ends[by]))):
+    for by, (least, greatest) in scored.ends.ends.items():
+        for title, end in zip(titles[by], (greatest, least)):
             rows = different(end.to_pylist(), most)
             if rows:
                 section.add(Molecules(title, [beside_nearest(row, by) for row in rows], note))

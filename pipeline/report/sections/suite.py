@@ -1,14 +1,16 @@
-"""A suite: tables over data sets × methods, heat maps, and which methods differ."""
+"""A suite: what it wrote into summary.json as figures and tables; nothing is computed anew."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.evaluation.audit import LEAST_LEAD
+from pipeline.comparison.summary_text import spread_text
 from pipeline.report.blocks import (
     Cell,
     Chart,
@@ -20,182 +22,192 @@ from pipeline.report.blocks import (
     count,
     number,
 )
-from pipeline.report.cells import METRICS, RIVALS, Mean, matrix, means_of, method_of
 from pipeline.report.heat_map import heat_map
 from pipeline.report.rank_diagram import rank_diagram
-from pipeline.report.ranks import Ranks, average_ranks
 from pipeline.report.reading import Folder
 from pipeline.report.settings import ReportSettings
-from pipeline.runtime.errors import InputError
 from pipeline.runtime.text import some
+from pipeline.suite import tables
+from pipeline.suite.statistics import method_of
+from pipeline.suite.table import ALL_METRICS, DONE
 
-CELLS = "cells.parquet"
+Group = Mapping[str, Any]
+CELLS, SUMMARY = "cells.parquet", "summary.json"
 REACH = (0.5, 1.0)  # AUROC of no colour and of full colour
-MOST_RANKED, MOST_MAPPED = 24, 60  # methods of the diagram and of the heat map
+MOST_RANKED, MOST_MAPPED, MOST_WARNINGS = 24, 60, 12  # methods of a figure; warnings
 
 
 def suite_section(folder: Folder, settings: ReportSettings) -> Section:
     """What jobs.suite left."""
-    cells = folder.parquet(CELLS)
+    cells, summary = folder.parquet(CELLS), folder.json(SUMMARY)
     section = Section("Suite", folder.place)
-    lacking = {"data", "encoder", "detector", "auroc"} - set(cells.column_names)
-    if lacking:
-        raise InputError(f"{folder.uri}/{CELLS} has no column {', '.join(sorted(lacking))}")
-    means = means_of(cells)
-    _counts(section, cells, means)
-    _failed(section, cells, settings.table_rows)
-    if not means:
-        section.lacks("No cell is done: there is nothing to compare.")
+    groups = summary.get("groups") or []
+    own = [each for each in groups if each["data"] == each["test_data"]]
+    across = [each for each in groups if each["data"] != each["test_data"]]
+    most = settings.table_rows
+    _counts(section, cells, own)
+    _failed(section, cells, most)
+    if not summary:
+        section.lacks(
+            f"Methods are not compared: there is no {SUMMARY} (has the suite ended? The same "
+            "command makes it from the cells that are done)."
+        )
         return section
-    own = [each for each in means if each.data == each.test_data]
-    rows = list(dict.fromkeys(each.data for each in own))
-    columns = list(dict.fromkeys(each.method for each in own))
-    areas = matrix(means, rows, columns, "auroc")
-    _warnings(section, own)
-    if own:
-        _ranks(section, rows, columns, areas)
-        _versus(section, folder.json("summary.json").get("statistics"))
-        section.add(Heading("Data sets by methods"), Charts([_map(rows, columns, areas)]))
-        section.add(_table(own, "Mean ± standard deviation over seeds", settings.table_rows))
-    _cross(section, means, settings.table_rows)
+    _warnings(section, own, summary["warnings"])
+    _ranks(section, summary["statistics"], most)
+    section.add(Heading("Data sets by methods"), Charts([_map(own)]))
+    section.add(_table(own, "Mean ± standard deviation over seeds", most))
+    section.say(tables.ONCE, "note")
+    section.add(Heading("Costs"))
+    _add(section, tables.cost_table(own), 2, most)
+    _cross(section, own, across, most)
+    section.add(_warning_table(summary["warnings"], most))
     return section
 
 
-def _counts(section: Section, cells: pa.Table, means: list[Mean]) -> None:
+def _counts(section: Section, cells: pa.Table, own: Sequence[Group]) -> None:
     names = {"data": "Data sets", "encoder": "Encoders", "detector": "Detectors", "seed": "Seeds"}
     facts = [("Cells", f"{cells.num_rows:,}")]
     for name, title in names.items():
-        if name in cells.column_names:
-            values = list(map(str, pc.unique(cells[name]).to_pylist()))
-            facts.append((title, f"{len(values)}: {some(values)}"))
-    facts.append(("Methods", f"{len({each.method for each in means}):,}"))
-    best = max((m for m in means if m.data == m.test_data), key=lambda m: m.mean("auroc"),
-               default=None)  # fmt: skip
-    if best is not None:
+        values = list(map(str, pc.unique(cells[name]).to_pylist()))
+        facts.append((title, f"{len(values)}: {some(values)}"))
+    done = [each for each in own if each["num_seeds"]]
+    if done:
+        best = max(done, key=_auroc)
+        facts.append(("Methods", f"{len(set(map(_method, own))):,}"))
         section.say(
-            f"Best AUROC: {best.mean('auroc'):.3f} by {best.method} on {best.data}.", "verdict"
+            f"Best AUROC: {_auroc(best):.3f} by {_method(best)} on {best['data']}.", "verdict"
         )
     section.add(Facts(facts))
 
 
 def _failed(section: Section, cells: pa.Table, most: int) -> None:
-    if "status" not in cells.column_names:
-        section.lacks("Whether cells failed is not told: there is no column status.")
-        return
-    failed = cells.filter(pc.not_equal(cells["status"], "done")).to_pylist()
+    failed = cells.filter(pc.not_equal(cells["status"], DONE)).to_pylist()
     if not failed:
         section.say("All cells are done.", "note")
         return
     section.say(f"Cells that failed or are not done: {len(failed):,}; the others count.", "warning")
     rows = [
-        tuple(Cell(str(v or "–")) for v in (row["data"], row.get("test_data"), method_of(row),
-                                            row.get("seed"), row.get("reason") or row["status"]))
+        tuple(Cell(str(v or "–")) for v in (row["data"], row["test_data"], _method(row),
+                                            row["seed"], row["reason"] or row["status"]))
         for row in failed[:most]
     ]  # fmt: skip
     header = ("Data", "Test data", "Method", "Seed", "Reason")
     section.add(Table("Cells that failed", header, rows, left_out=max(0, len(failed) - most)))
 
 
-def _warnings(section: Section, own: list[Mean]) -> None:
-    """Data sets on which what needs no training does as well as the best method."""
-    told = False
-    for data in dict.fromkeys(each.data for each in own):
-        mine = [each for each in own if each.data == data]
-        best = max(mine, key=lambda each: each.mean("auroc"))
-        for rival, title in RIVALS.items():
-            area = best.mean(rival)
-            told |= np.isfinite(area)
-            if best.mean("auroc") - area < LEAST_LEAD - 1e-9:
-                of = f" ({best.descriptor})" if "descriptor" in rival and best.descriptor else ""
-                section.say(
-                    f"{data}: {title}{of} alone has AUROC {area:.3f}, the best method "
-                    f"({best.method}) {best.mean('auroc'):.3f}: this split says little about the "
-                    "methods.", "warning",
-                )  # fmt: skip
-    if not told:
+def _warnings(section: Section, own: Sequence[Group], warnings: Sequence[Group]) -> None:
+    """Data sets on which a single descriptor does nearly as well, as the suite words it."""
+    mine = [each for each in warnings if each["data"] == each["test_data"]]
+    for each in mine[:MOST_WARNINGS]:
+        section.say(f"{each['data']}: {each['warning']} ({some(each['methods'])}).", "warning")
+    if len(mine) > MOST_WARNINGS:
+        more = len(mine) - MOST_WARNINGS
+        section.say(f"{more} more such warnings are in {SUMMARY}.", "warning")
+    if all(each["best_descriptor_auroc"] is None for each in own):
         section.lacks("What needs no training is not compared: the cells do not have its AUROC.")
 
 
-def _ranks(section: Section, rows: list[str], columns: list[str], areas: np.ndarray) -> None:
-    section.add(Heading("Which methods differ?"))
-    whole = np.isfinite(areas).all(axis=0)
-    out = [name for name, there in zip(columns, whole) if not there]
-    names = [name for name, there in zip(columns, whole) if there]
-    if out:
-        section.lacks(f"Methods without an AUROC on every data set are not ranked: {some(out)}.")
-    if len(rows) < 2 or len(names) < 2:
-        section.lacks(
-            "Methods are ranked by AUROC over two data sets or more; there are "
-            f"{len(names)} methods on {len(rows)}."
-        )
-        return
-    found = average_ranks(areas[:, whole])
-    order = np.argsort(found.ranks, kind="stable")
-    shown = order[:MOST_RANKED]
-    best = found.distance
-    note = (
-        f"Ranks by AUROC (mean over seeds), averaged over {len(rows)} data sets; 1 is best. Bars "
-        f"join methods that are not told apart: ranks nearer than {best:.2f} (Nemenyi, α = 0.05)."
-    )
-    if found.friedman is not None:
-        alike = "differ" if found.friedman < 0.05 else "may all be alike"
-        p = "p < 0.001" if found.friedman < 0.001 else f"p = {found.friedman:.3f}"
-        note += f" Friedman's test: {p}, the methods {alike}."
-    if len(shown) < len(order):
-        note += f" The best {len(shown)} of {len(order)} methods are drawn."
-    part = Ranks(found.ranks[shown], found.distance, found.friedman, found.holm[shown])
-    drawn = rank_diagram("Critical difference", [names[i] for i in shown], part, note)
-    section.add(Charts([drawn]), _rank_table(names, order, found))
-    if not np.isfinite(found.holm).any():
-        section.lacks(
-            f"Wilcoxon's test against the best is not made: {len(rows)} data sets cannot give "
-            "p ≤ 0.05 (six are needed)."
-        )
-
-
-def _rank_table(names: list[str], order: np.ndarray, found: Ranks) -> Table:
+def _warning_table(warnings: Sequence[Group], most: int) -> Table | None:
+    """The warnings of cells across data sets."""
     rows = [
-        (Cell(names[i]), number(float(found.ranks[i]), 2), number(float(found.holm[i])))
-        for i in order
-    ]
-    return Table(
-        "Average ranks", ("Method", "Rank", "p against the best (Wilcoxon, Holm)"), rows,
-        frozenset({1, 2}),
-    )  # fmt: skip
+        (Cell(each["data"]), Cell(each["test_data"]), Cell(each["warning"]),
+         Cell(some(each["methods"])))
+        for each in warnings if each["data"] != each["test_data"]
+    ]  # fmt: skip
+    header = ("Data", "Test data", "Warning", "Methods")
+    left_out = max(0, len(rows) - most)
+    title = "Where a single descriptor does nearly as well"
+    return Table(title, header, rows[:most], left_out=left_out) if rows else None
 
 
-def _versus(section: Section, statistics: dict[str, Any] | None) -> None:
-    """The suite's own comparison with its reference."""
-    if not statistics:
-        section.lacks(
-            "Differences to a reference are not shown: there is no summary.json of the suite."
-        )
-        return
-    found = statistics.get("versus_reference") or {}
-    blocks = max((each.get("blocks") or 0 for each in found.values()), default=0)
+def _ranks(section: Section, statistics: Mapping[str, Any], most: int) -> None:
+    section.add(Heading("Which methods differ?"))
+    found = statistics["ranks"]
+    if found is None:
+        section.lacks("No method is ranked: none has all blocks.")
+        for note in statistics["notes"]:
+            section.say(f"{note}.", "note")
+    else:
+        section.add(_diagram(section, found))
+        _add(section, tables.rank_table(statistics), 1, most)
     rows = [
         (
-            Cell(name), Cell(f"{each['difference']:+.3f}", each["difference"]),
-            count(each["better"]), count(each["worse"]),
-            number(each.get("wilcoxon_p")), number(each.get("holm_p")),
+            Cell(name), Cell(block), Cell(f"{each['difference']:+.4f}", each["difference"]),
+            Cell("[{:+.4f}, {:+.4f}]".format(*each["ci95"]), each["ci95"][0]),
+            count(each["molecules"]),
         )
-        for name, each in found.items() if each.get("difference") is not None
+        for name, versus in statistics["versus_reference"].items()
+        for block, each in versus["by_block"].items()
     ]  # fmt: skip
     if rows:
-        section.add(
-            Table(
-                f"Against {statistics['reference']}, over {blocks} blocks "
-                f"({statistics['block']} each)",
-                ("Method", "Difference in AUROC", "Better in", "Worse in", "Wilcoxon's p",
-                 "with Holm's correction"),
-                rows, frozenset(range(1, 6)),
-            )
-        )  # fmt: skip
-    for note in statistics.get("notes") or []:
-        section.say(f"{note}.", "note")
+        caption = f"AUROC less that of {statistics['reference']}, block by block (paired bootstrap)"
+        header = ("Method", "Block", "Difference", "95 % interval", "Molecules")
+        left_out = max(0, len(rows) - most)
+        section.add(Table(caption, header, rows[:most], frozenset({2, 3, 4}), left_out))
 
 
-def _map(rows: list[str], columns: list[str], areas: np.ndarray) -> Chart:
+def _diagram(section: Section, found: Mapping[str, Any]) -> Charts | None:
+    ranks, distance = found["average_ranks"], found["critical_difference"]
+    if found["blocks"] < 2 or len(ranks) < 2:
+        section.lacks(
+            "There is no diagram: ranks are compared for two methods or more on two blocks or "
+            f"more; there are {len(ranks)} on {found['blocks']}."
+        )
+        return None
+    note = (
+        f"Average ranks by AUROC over {found['blocks']} blocks; 1 is best. Bars join methods that "
+        f"are not told apart: ranks nearer than {distance:.2f} (Nemenyi, 5 %)."
+    )
+    shown = dict(list(ranks.items())[:MOST_RANKED])  # the suite has them in order
+    if len(shown) < len(ranks):
+        note += f" The best {len(shown)} of {len(ranks)} methods are drawn."
+    return Charts([rank_diagram("Critical difference", shown, distance, note)])
+
+
+def _add(section: Section, found: tables.Table, texts: int, most: int) -> None:
+    """A table of the suite, and its notes; its first `texts` columns are text."""
+    rows = [
+        [Cell(text) for text in row[:texts]] + [Cell(text, _leading(text)) for text in row[texts:]]
+        for row in found.rows[:most]
+    ]
+    header = [(name or "method").capitalize() if i < texts else name
+              for i, name in enumerate(found.header)]  # fmt: skip
+    numeric = frozenset(range(texts, len(header)))
+    section.add(Table(found.title, header, rows, numeric, max(0, len(found.rows) - most)))
+    for note in found.notes:
+        section.say(note, "note")
+
+
+def _leading(text: str) -> float | None:
+    """The number that a text begins with."""
+    found = re.match(r"[+-]?\d[\d.]*(e[+-]?\d+)?", text)
+    return float(found[0]) if found else None
+
+
+def _method(row: Mapping[str, Any]) -> str:
+    return method_of(row, with_encoder=True)
+
+
+def _auroc(group: Group) -> float:
+    """Mean over seeds, of which one at least is done."""
+    return group["metrics"]["auroc"]["mean"]
+
+
+def _matrix(
+    groups: Sequence[Group], row: Any, column: Any
+) -> tuple[list[str], list[str], np.ndarray]:
+    """Names of rows and columns, and AUROC (rows, columns), NaN where no cell is done."""
+    rows, columns = (list(dict.fromkeys(map(name, groups))) for name in (row, column))
+    areas = np.full((len(rows), len(columns)), np.nan)
+    for each in groups:
+        if each["num_seeds"]:
+            areas[rows.index(row(each)), columns.index(column(each))] = _auroc(each)
+    return rows, columns, areas
+
+
+def _map(own: Sequence[Group]) -> Chart:
+    rows, columns, areas = _matrix(own, lambda each: each["data"], _method)
     note = "– where no cell is done."
     if len(columns) > MOST_MAPPED:
         # filled, not NaN: a method may lack all
@@ -210,50 +222,61 @@ def _map(rows: list[str], columns: list[str], areas: np.ndarray) -> Chart:
     )  # fmt: skip
 
 
-def _table(means: list[Mean], caption: str, most: int, cross: bool = False) -> Table:
-    there = [name for name in METRICS if any(name in each.values for each in means)]
-    rivals = [name for name in RIVALS if any(name in each.values for each in means)]
+def _table(groups: Sequence[Group], caption: str, most: int, cross: bool = False) -> Table:
     rows = [
         (
-            Cell(each.data), *([Cell(each.test_data)] if cross else []), Cell(each.method),
-            count(len(each.values.get("auroc", ()))),
-            *(_spread(each, name) for name in there),
-            *(number(each.mean(name)) for name in rivals),
+            Cell(each["data"]), *([Cell(each["test_data"])] if cross else []), Cell(_method(each)),
+            _seeds(each), *([_dropped(each)] if cross else []),
+            *(_spread(each["metrics"][name]) for name in ALL_METRICS),
+            _spread(each["energies"]["energy_separation"]),
+            _descriptor(each), number(each["tanimoto_auroc"]),
         )
-        for each in means[:most]
+        for each in groups[:most]
     ]  # fmt: skip
     header = (
         "Data", *(["Test data"] if cross else []), "Method", "Seeds",
-        *(METRICS[name][0] for name in there), *(f"AUROC, {RIVALS[name]}" for name in rivals),
+        *(["Seen in training, left out"] if cross else []),
+        *(tables.TITLES[name].partition(" (")[0] for name in ALL_METRICS),
+        "Energy separation", "AUROC, best descriptor", "AUROC, Tanimoto",
     )  # fmt: skip
     numeric = frozenset(range(2 + cross, len(header)))
-    return Table(caption, header, rows, numeric, max(0, len(means) - most))
+    return Table(caption, header, rows, numeric, max(0, len(groups) - most))
 
 
-def _spread(each: Mean, name: str) -> Cell:
-    mean, spread = each.mean(name), each.spread(name)
-    if np.isnan(mean):
-        return Cell("–")
-    return Cell(f"{mean:.3f}" + ("" if np.isnan(spread) else f" ± {spread:.3f}"), mean)
+def _seeds(group: Group) -> Cell:
+    failed = len(group["failed_seeds"])
+    told = f"{group['num_seeds']}" + (" †" if group["any_seed"] else "")
+    return Cell(told + (f" ({failed} failed)" if failed else ""), float(group["num_seeds"]))
 
 
-def _cross(section: Section, means: list[Mean], most: int) -> None:
+def _dropped(group: Group) -> Cell:
+    found = group["dropped_test_molecules"]
+    return Cell("–") if found is None else count(found)
+
+
+def _spread(found: Mapping[str, float | None]) -> Cell:
+    return Cell(spread_text(found), found["mean"])
+
+
+def _descriptor(group: Group) -> Cell:
+    area = group["best_descriptor_auroc"]
+    return number(area) if area is None else Cell(f"{area:.3f} ({group['best_descriptor']})", area)
+
+
+def _cross(section: Section, own: Sequence[Group], across: Sequence[Group], most: int) -> None:
     """Training × test sets, of the method with the best mean; all methods as a table."""
-    across = [each for each in means if each.data != each.test_data]
     section.add(Heading("Trained on one data set, tested on another"))
-    if not across:
-        section.lacks("No cell was tested on another data set than its own.")
-        return
     by_method: dict[str, list[float]] = {}
     for each in across:
-        by_method.setdefault(each.method, []).append(each.mean("auroc"))
-    best = max(by_method, key=lambda name: float(np.nanmean(by_method[name])))
-    mine = [each for each in means if each.method == best]
-    rows = list(dict.fromkeys(each.data for each in mine))
-    columns = list(dict.fromkeys(each.test_data for each in mine))
-    areas = np.full((len(rows), len(columns)), np.nan)
-    for each in mine:
-        areas[rows.index(each.data), columns.index(each.test_data)] = each.mean("auroc")
+        if each["num_seeds"]:
+            by_method.setdefault(_method(each), []).append(_auroc(each))
+    if not by_method:
+        why = "all such cells failed" if across else "the suite ran without cross: true"
+        section.lacks(f"No cell was tested on another data set than its own: {why}.")
+        return
+    best = max(by_method, key=lambda name: float(np.mean(by_method[name])))
+    mine = [each for each in (*own, *across) if _method(each) == best]
+    rows, columns, areas = _matrix(mine, lambda each: each["data"], lambda each: each["test_data"])
     drawn = heat_map(
         f"AUROC of {best}: training set (rows) by test set", rows, columns, areas,
         value_name="AUROC", reach=REACH, note="The method with the best mean over all pairs.",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.report.blocks import Cell, Charts, Facts, Heading, Section, Table, number
+from pipeline.report.blocks import Cell, Chart, Charts, Facts, Heading, Section, Table, number
 from pipeline.report.curves import dynamics_charts, numbers_of
 from pipeline.report.plot import Plot
 from pipeline.report.reading import Folder
@@ -33,6 +33,8 @@ def training_section(folder: Folder, settings: ReportSettings) -> Section:
                 sorted(chosen.items(), key=lambda each: -each[1])]  # fmt: skip
         caption = "Detectors that were tried, by validation AUROC"
         section.add(Table(caption, ("Detector", "Validation AUROC"), rows, frozenset({1})))
+    for name, why in (stats.get("left_out") or {}).items():
+        section.say(f"{name} could not be fitted: {why}.", "warning")
     _curves(section, folder, stats)
     section.add(Heading("Rejected rows"))
     add_rejected(section, folder, "rejected.parquet", settings.table_rows)
@@ -84,7 +86,9 @@ def _curves(section: Section, folder: Folder, stats: dict[str, Any]) -> None:
         )
 
 
-def _hard_pairs(folder: Folder, stats: dict[str, Any], epochs: list[dict[str, float]]) -> Any:
+def _hard_pairs(
+    folder: Folder, stats: dict[str, Any], epochs: list[dict[str, float]]
+) -> Chart | None:
     """DPO's weight of a pair at the mean margin, σ(−β Δ); None for other losses."""
     beta = (folder.json("checkpoint/config.json").get("settings") or {}).get("dpo_beta")
     told = [epoch for epoch in epochs if "mean_margin" in epoch]

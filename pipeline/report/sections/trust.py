@@ -29,6 +29,12 @@ def trust_section(folder: Folder, settings: ReportSettings) -> Section:
         section.say(f"{warning}.", "warning")
     for note in results["notes"]:
         section.say(f"{note}.", "note")
+    by = results.get("domain_by")
+    section.say(
+        f"{results['in_domain']:,} molecules are in domain, by {by}." if by
+        else "Nothing tells which molecules are out of domain: all count as in domain.",
+        "note",
+    )  # fmt: skip
     section.add(_scores(results["scores"]), *_intervals(section, results))
     section.say("The retention curve is in retention.png beside trust.json.")
     return section
