@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from pipeline.report.blocks import Section
 from pipeline.report.reading import Folder
 from pipeline.report.sections.comparison import comparison_section
 from pipeline.report.sections.encoded import encoded_section
 from pipeline.report.sections.evaluation import evaluation_section
 from pipeline.report.sections.library import library_section
 from pipeline.report.sections.pretraining import pretraining_section
-from pipeline.report.sections.suite import suite_section
 from pipeline.report.sections.training import training_section
 from pipeline.report.sections.trust import trust_section
-from pipeline.report.settings import PAGE
+from pipeline.report.settings import PAGE, ReportSettings
 from pipeline.runtime.errors import told
 
 DEPTH = 3  # folders below --folder that are looked at
@@ -36,6 +36,13 @@ class Kind(NamedTuple):
     mark: str
     section: Callable
     closed: bool = False
+
+
+def suite_section(folder: Folder, settings: ReportSettings) -> Section:
+    """See `sections.suite`."""
+    from pipeline.report.sections import suite  # imports torch, for pages of suites alone
+
+    return suite.suite_section(folder, settings)
 
 
 # In the order of the page: verdicts first, then what they rest on.

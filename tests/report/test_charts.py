@@ -8,11 +8,14 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from pipeline.report.blocks import Section, Table, number
 from pipeline.report.chemical_map import chemical_map
 from pipeline.report.curves import p_value_chart, roc_chart
 from pipeline.report.heat_map import heat_map
+from pipeline.report.page import page_bytes
 from pipeline.report.plot import HEIGHT, LEFT, WIDTH, Plot, histogram, short, thinned, ticks
 from pipeline.report.rank_diagram import cliques
+from pipeline.report.settings import ReportSettings
 
 
 def paths(chart) -> list[list[tuple[float, float]]]:
@@ -93,6 +96,13 @@ def test_a_rule_beyond_the_axis_says_so():
     chart = plot.chart()
     labels = [each.label for each in chart.legend]
     assert labels == ["a (5)", "inside", "threshold (beyond the axis)"]
+
+
+def test_a_table_sorts_by_finite_numbers_alone():
+    section = Section("t", "")
+    section.add(Table("c", ("a",), [(number(each),) for each in (1.5, np.inf, np.nan)]))
+    page = page_bytes([section], ReportSettings(folder="x")).decode()
+    assert re.findall(r'data-v="([^"]*)"', page) == ["1.5"]
 
 
 def test_of_molecules_that_are_all_alike_there_is_no_map():

@@ -98,6 +98,16 @@ def test_rejected_rows_that_were_counted_but_are_not_there_are_told(tmp_path):
     assert "No row was rejected." in text_of(page_of(tmp_path))
 
 
+def test_a_threshold_that_nothing_can_pass_is_told(tmp_path):
+    write_library(tmp_path)
+    summary = json.loads((tmp_path / "run_summary.json").read_text())
+    changed = {"energy_threshold": float("inf"), "calibration_molecules": 9}
+    write_json(tmp_path / "run_summary.json", summary | changed)
+    told = text_of(page_of(tmp_path))
+    assert "With 9 molecules that calibrate, no p-value can be 0.05 or less" in told
+    assert "above inf" not in told
+
+
 def test_of_two_detectors_p_values_are_compared_and_not_energies(tmp_path):
     write_library(tmp_path, p_value=np.linspace(1, 0.001, 40))
     write_json(tmp_path / "training/checkpoint/config.json", {"cross": True})

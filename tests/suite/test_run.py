@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,15 @@ import pytest
 from jobs import suite as suite_job
 from jobs.cli import main
 from pipeline.evaluation.run import train_and_evaluate
+from pipeline.report.run import run_report
+from pipeline.report.settings import ReportSettings
 from pipeline.runtime.errors import InputError
 from pipeline.suite.cells import read_energies
 from pipeline.suite.compared import reference_of
 from pipeline.suite.run import run_suite
 from pipeline.suite.search import Search
 from pipeline.suite.settings import SuiteSettings
+from pipeline.suite.tables import tables_of
 from pipeline.training.settings import TrainSettings
 from tests.commands import assert_one_line, start_job, wait_until
 from tests.made_sets import hiv, moses
@@ -71,6 +76,19 @@ def made(home) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 def of(rows: list[dict[str, Any]], **labels: Any) -> list[dict[str, Any]]:
     return [row for row in rows if all(row[name] == value for name, value in labels.items())]
+
+
+def test_the_report_shows_what_a_suite_wrote(made, home):
+    summary, _ = made
+    output = str(home / "report.html")
+    report = run_report(ReportSettings(folder=str(home / "out"), output=output))
+    assert report["failed"] == {}
+    page = re.sub(r"<[^>]*>", " ", Path(output).read_text())
+    told = html.unescape(" ".join(page.split()))
+    for row in tables_of(summary)["ranks"].rows:
+        assert " ".join(row) in told
+    for each in summary["warnings"]:
+        assert each["warning"] in told
 
 
 def test_there_is_a_row_for_every_cell(made):

@@ -70,8 +70,9 @@ def _verdict(
     new = "molecules that are not in the training set" if known else "molecules"
     told = f"{outside:,} of {scored.rows:,} {new} ({100 * outside / scored.rows:.1f} %) are OOD"
     threshold = summary.get("energy_threshold")
+    one_threshold = not two_scales and threshold is not None and np.isfinite(threshold)
     if threshold is not None:
-        above = "" if two_scales else f"energy above {threshold:.3f}, "
+        above = f"energy above {threshold:.3f}, " if one_threshold else ""
         told += (
             f": p ≤ {summary['alpha']:g}, {above}by {summary['calibration_molecules']:,} ID "
             "molecules"
@@ -81,6 +82,11 @@ def _verdict(
         section.lacks(
             "The threshold is not told: run_summary.json does not have it (has the run ended?)."
         )
+    elif np.isinf(threshold):
+        section.say(
+            f"With {summary['calibration_molecules']:,} molecules that calibrate, no p-value can "
+            f"be {summary['alpha']:g} or less: no molecule can be found OOD.", "warning",
+        )  # fmt: skip
     if scored.missing:
         section.lacks(
             "These scores are of an earlier version, which did not write "
