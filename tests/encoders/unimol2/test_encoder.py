@@ -117,7 +117,7 @@ def test_a_structure_of_other_atoms_is_rejected(encoder):
 def test_the_import_leaves_the_process_as_it_was(tmp_path):
     code = (
         "import logging, warnings\n"
-        "from pipeline.encoders.unimol2.library import library\n"
+        "from pipeline.encoders.unimol2.library import library\n"  # numpy adds filters
         "before = logging.root.level, list(warnings.filters)\n"
         "library('utils')\n"
         "print(before == (logging.root.level, list(warnings.filters)))\n"
