@@ -146,7 +146,7 @@ def test_what_cannot_be_fitted_is_told():
         fitted(labels=(np.arange(260) < 3).astype(float))
     with pytest.raises(InputError, match="predictions: 1 of 260"):
         fitted(predictions=labels)
-    with pytest.raises(InputError, match="mlp is not there: .* needs unimol or minimol"):
+    with pytest.raises(InputError, match="mlp is not there: .* needs unimol, unimol2 or minimol"):
         fitted(property_model="mlp")
 
 
