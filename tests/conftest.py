@@ -29,7 +29,10 @@ SMALL = UniMolConfig(layers=2, width=64, ffn_width=128, heads=8, gaussians=16)
 
 
 # Rooms whose tests take longest; two processes that begin with these end together.
-LONG = ("cluster", "training", "encoding", "scoring", "comparison", "unimol", "finetuning")
+LONG = (
+    "cluster", "training", "encoding", "scoring", "suite", "comparison", "unimol", "finetuning",
+    "pretraining",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

@@ -216,7 +216,7 @@ class ErrorModel:
                 f"the Gaussian process rests on {MOST:,} of {known:,} molecules, at random"
             )
         if "mlp" not in self.models:
-            notes.append("no MLP ensemble: there are no features of unimol or minimol")
+            notes.append("no MLP ensemble: there are no features of unimol, unimol2 or minimol")
         if self.binary:
             notes.append(
                 "labels are 0 and 1: predictions are probabilities, intervals end at 0 and 1"
