@@ -53,7 +53,7 @@ def main(molecules: int = 120, runs: str = "") -> None:
     sample = ["--data_file", str(SAMPLE), "--debug_dataset_size", str(molecules), *common]
     checkpoint = ["--checkpoint", str(folder / "train/checkpoint")]
     jobs = {
-        "encode": sample,
+        "encode": ["--data_file", str(library(folder, molecules)), *common],
         "train": [*sample, "--epochs", "2"],
         "train, two workers": [*sample, "--epochs", "2", "--num_workers", "2"],
         "score": ["--data_file", str(library(folder, molecules)), *checkpoint, *common],

@@ -31,7 +31,7 @@ from pipeline.training.references import References
 from pipeline.training.settings import TrainSettings
 from pipeline.training.streams import stream_of
 from pipeline.training.trained import Trained
-from pipeline.training.worker_setup import FinetuneJob, TrainingJob, is_small
+from pipeline.training.worker_setup import FinetuneJob, TrainingJob
 
 log = logging.getLogger(__name__)
 
@@ -269,11 +269,9 @@ def _trainer(
     datasets, table = {}, job.streamed
     if table is not None:
         index = table.index()
-        # Streams that none reads cost an actor of Ray Train's, 3 s to start.
-        if job.finetune is not None or not is_small(job, job.feature_width(index)):
-            datasets = {
-                role: stream_of(table, index, job.keys[role]) for role in ("id_train", "ood_train")
-            }
+        datasets = {
+            role: stream_of(table, index, job.keys[role]) for role in ("id_train", "ood_train")
+        }
     return torch_trainer(
         training_loop,
         {"job": job},

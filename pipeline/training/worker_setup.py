@@ -38,7 +38,6 @@ from pipeline.training.settings import TrainSettings
 # Share of the device's free memory that resident rows may take, over all workers; reading them
 # from the store takes twice as much host memory again for a while.
 RESIDENT_SHARE = {"cuda": 0.5, "cpu": 0.2}
-SMALL = 64 * 1024**2  # bytes of rows that fit wherever torch does
 
 
 @dataclass(frozen=True)
@@ -132,16 +131,8 @@ def _head_alone(
 
 def fits_in_memory(job: TrainingJob, width: int, device: torch.device) -> bool:
     """Whether the training molecules' features may stay in a device's memory."""
-    return is_small(job, width) or _bytes(job, width) <= _resident_limit(job.settings, device)
-
-
-def is_small(job: TrainingJob, width: int) -> bool:
-    """Whether the features stay in memory on any worker, so that none streams them."""
-    return job.settings.resident_gb is None and _bytes(job, width) <= SMALL
-
-
-def _bytes(job: TrainingJob, width: int) -> int:
-    return 4 * width * (len(job.keys["id_train"]) + len(job.keys["ood_train"]))
+    count = len(job.keys["id_train"]) + len(job.keys["ood_train"])
+    return 4 * width * count <= _resident_limit(job.settings, device)
 
 
 def _with_encoder(
