@@ -30,7 +30,7 @@ ADVICE = (
 # one may well take a minute.
 LIMIT_SECONDS = 10 * ConformerSettings.conformer_seconds
 # Expected seconds of one core that are worth a child process, which takes half of one to start
-# (bench/encode_smiles.md).
+# (`python -m bench.encode_smiles --pool` compares).
 WORTH_SECONDS = 1.0
 
 

@@ -3,7 +3,7 @@
 The conformers come from all cores, those that take longest first; as soon as some molecules of
 like size are there, the encoder takes them, while RDKit goes on. On a CPU it works in as many
 threads as there are cores, of one core each: a product over several cores that RDKit works on waits
-for its slowest part, and the waiting takes cores too (bench/encode_smiles.md).
+for its slowest part, and the waiting takes cores too.
 """
 
 from __future__ import annotations
