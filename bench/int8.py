@@ -23,12 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench import SAMPLES
-from bench.minimol import SEEDS, TEST, TRAINING
+from bench.minimol import SEEDS, TEST, TRAINING, area_of
 from bench.report import cpu_name, markdown
 from pipeline.conformers.rdkit_embedder import embed
-from pipeline.detectors.energy_head import EnergyHead, energies_of
-from pipeline.detectors.losses import training_loss
-from pipeline.detectors.settings import DetectorSettings
 from pipeline.encoders import load_encoder
 from pipeline.encoders.minimol.encoder import MODEL_FILE
 from pipeline.encoders.minimol.engine import Engine as MiniMolEngine
@@ -37,12 +34,10 @@ from pipeline.encoders.unimol.engine.cpu import CpuKernels
 from pipeline.encoders.unimol.engine.forward import Engine
 from pipeline.encoders.unimol.products import Product
 from pipeline.encoders.unimol.published_format import load_model
-from pipeline.evaluation.metrics import auroc
 from pipeline.molecules.identity import canonicalize
 from pipeline.runtime.errors import RowRejected
 
 LEAST_INPUTS = 128  # narrower products are a small part of the work
-EPOCHS = 150
 FASTER, COSINE, MOVED = 1.2, 0.999, 0.005
 BY_ROW = "int8 by row"  # simulated
 
@@ -155,22 +150,6 @@ def cosines(made: np.ndarray, exact: np.ndarray) -> np.ndarray:
     """Cosine of each molecule's features (n, d) with the exact ones: (n,)."""
     norms = np.linalg.norm(made, axis=1) * np.linalg.norm(exact, axis=1)
     return (made * exact).sum(axis=1) / norms
-
-
-def area_of(features: dict[str, np.ndarray], seed: int) -> float:
-    """Test AUROC of an Energy-DPO head trained on all molecules at once."""
-    torch.manual_seed(seed)
-    head, settings = EnergyHead(features["train"].shape[1]), DetectorSettings()
-    known = torch.from_numpy(np.concatenate([features[part] for part in TRAINING]))
-    head.standardise(known.mean(0).numpy(), known.std(0).clamp(min=1e-6).numpy())
-    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3, weight_decay=1e-3)
-    for _ in range(EPOCHS):
-        energies = [head(torch.from_numpy(features[part])) for part in TRAINING]
-        optimizer.zero_grad()
-        training_loss(*energies, settings).backward()
-        optimizer.step()
-    found = [energies_of(head, features[part]) for part in TEST]
-    return auroc(np.repeat([False, True], [len(p) for p in found]), np.concatenate(found))
 
 
 def sample(count: int) -> dict[str, list[dict[str, Any]]]:

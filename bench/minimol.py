@@ -236,7 +236,7 @@ def detection(encoders: dict[str, MiniMolEncoder]) -> list[list[str]]:
 def area_of(features: dict[str, np.ndarray], seed: int) -> float:
     """Test AUROC of a head trained on all molecules at once, so that nothing else differs."""
     torch.manual_seed(seed)
-    head, settings = EnergyHead(MiniMolEncoder.dim), DetectorSettings()
+    head, settings = EnergyHead(features["train"].shape[1]), DetectorSettings()
     known = torch.from_numpy(np.concatenate([features[part] for part in TRAINING]))
     head.standardise(known.mean(0).numpy(), known.std(0).clamp(min=1e-6).numpy())
     optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3, weight_decay=1e-3)

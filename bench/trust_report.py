@@ -11,6 +11,7 @@ import scipy.stats
 import sklearn
 
 from bench.report import cpu_name, markdown
+from pipeline.suite.statistics import holm
 
 OURS = "error model"
 MODELS = {"forest": "forest on ECFP4", "mlp": "MLPs on MiniMol", "gp": "GP, Tanimoto"}
@@ -60,15 +61,6 @@ class Results:
 def _metric(model: dict, score: str, metric: str) -> float:
     found = model["scores"][score]
     return found["rmse_kept_50"] / model["rmse"] if metric == "ratio" else found[metric]
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """Holm's adjusted p-values."""
-    order, adjusted, highest = np.argsort(p_values), [0.0] * len(p_values), 0.0
-    for place, number in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[number]))
-        adjusted[number] = highest
-    return adjusted
 
 
 def report(folder: Path, seeds: list[int], targets: list[str], digest: str) -> str:

@@ -64,7 +64,7 @@ def metrics_of(energies: np.ndarray) -> Statistic:
 
     For resamples: only the order of energies counts, and a resample's order follows from that of
     all by counting, without a sort. scikit-learn's functions check their inputs anew each time,
-    which took two thirds of an evaluation.
+    which takes longer than the counting.
 
     Parameters
     ----------

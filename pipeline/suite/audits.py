@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pipeline.evaluation.audit import find_rivals
 from pipeline.evaluation.metrics import auroc
 from pipeline.runtime.files import json_bytes, write_atomically
-from pipeline.suite.group import LEAST_TESTS
+from pipeline.suite.group import LEAST_TESTS, unseen
 from pipeline.training.trainer import TRAINING_ROLES
 
 FOLDER = "audits"
@@ -49,8 +49,7 @@ def make_audits(
     training = molecules.filter(pc.is_in(molecules["role"], pa.array(TRAINING_ROLES)))
     made = {}
     for uri, table in tests.items():
-        seen = pc.is_in(table["smiles"], training["smiles"].combine_chunks())
-        table = table.filter(pc.invert(seen))
+        table = unseen(table, training)
         is_ood = pc.equal(table["role"], "ood_test").to_numpy(zero_copy_only=False)
         found: dict[str, Any] = {}
         if min((~is_ood).sum(), is_ood.sum()) >= LEAST_TESTS:

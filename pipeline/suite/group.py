@@ -110,8 +110,7 @@ def _tests(
     references: References,
     name: str,
 ) -> Tests:
-    known = pc.is_in(molecules["smiles"], seen["smiles"].combine_chunks())
-    kept = molecules.filter(pc.invert(known))
+    kept = unseen(molecules, seen)
     is_ood = pc.equal(kept["role"], "ood_test").to_numpy(zero_copy_only=False)
     dropped, ids = molecules.num_rows - kept.num_rows, kept["id"].to_pylist()
     for kind, count in (("ID", (~is_ood).sum()), ("OOD", is_ood.sum())):
@@ -124,6 +123,11 @@ def _tests(
     described = references.described(kept, encoded)
     plain = None if space.plain is None else described.blocks[space.views[0]]
     return Tests(ids, is_ood, space.inputs(described), plain, dropped)
+
+
+def unseen(tests: pa.Table, seen: pa.Table) -> pa.Table:
+    """The test molecules that are not among those that training or validation saw."""
+    return tests.filter(pc.invert(pc.is_in(tests["smiles"], seen["smiles"].combine_chunks())))
 
 
 @dataclass(frozen=True)
