@@ -96,7 +96,7 @@ def _in_ratio(
     """The OOD training rows that --ood_ratio leaves, at least one."""
     if settings.ood_ratio is None or len(ood) == 0:
         return ood
-    count = max(1, round(settings.ood_ratio * id_count))
+    count = ood_wanted(settings.ood_ratio, id_count)
     if count > len(ood):
         log.warning(
             "%s: --ood_ratio %g asks for %s OOD training molecules, and there are %s", source,
@@ -105,6 +105,11 @@ def _in_ratio(
         return ood
     rng = np.random.default_rng([settings.data_seed, len(ROLES) + 2])
     return np.sort(rng.choice(ood, count, replace=False))
+
+
+def ood_wanted(ratio: float, id_count: int) -> int:
+    """The OOD training molecules that --ood_ratio asks for beside so many ID ones."""
+    return max(1, round(ratio * id_count))
 
 
 def _calibrating(

@@ -247,6 +247,12 @@ def read_record(uri: str, kind: type[T], writer: str, advice: str) -> T | None:
         return None
 
 
+def read_json(uri: str) -> Any | None:
+    """The content of a JSON file; None if there is no such file."""
+    fs, path = fsspec.url_to_fs(uri)
+    return json.loads(fs.cat_file(path)) if fs.exists(path) else None
+
+
 def json_bytes(content: dict[str, Any]) -> bytes:
     """Indented JSON as bytes."""
     return json.dumps(content, indent=2).encode() + b"\n"

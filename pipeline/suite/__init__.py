@@ -3,6 +3,7 @@
 In: settings that name what is crossed with what. Out: a file a cell, cells.parquet, summary.json,
 tables.
 
-Read first: `run` (what jobs.suite calls), `grid` (what a cell is), `group` (what runs on workers),
-`schedule` (tasks, failures, progress), `statistics`.
+Read first: `run` (what jobs.suite calls), `grid` and `sweep` (what a training is), `opened`
+(samples, features, cells), `group` (what runs on workers), `schedule` (tasks, failures, progress),
+`statistics`.
 """

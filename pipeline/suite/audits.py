@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.evaluation.audit import find_rivals
 from pipeline.evaluation.metrics import auroc
 from pipeline.runtime.files import json_bytes, write_atomically
-from pipeline.suite.group import LEAST_TESTS, unseen
-from pipeline.training.trainer import TRAINING_ROLES
+from pipeline.suite.roles import LEAST_TESTS, training_of, unseen
 
 FOLDER = "audits"
 
@@ -22,12 +19,6 @@ FOLDER = "audits"
 def audit_file(output_dir: str, molecules: str, tests: str) -> str:
     """Where the audit of a training and a test sample lies, by their digests."""
     return f"{output_dir}/{FOLDER}/{molecules}-{tests}.json"
-
-
-def read_audit(uri: str) -> dict[str, Any] | None:
-    """An audit that was made before, if there is one."""
-    fs, path = fsspec.url_to_fs(uri)
-    return json.loads(fs.cat_file(path)) if fs.exists(path) else None
 
 
 def make_audits(
@@ -46,7 +37,7 @@ def make_audits(
         By file: `best_descriptor` and which of its ends is OOD, its AUROC and that of Tanimoto;
         nothing where too few molecules are left.
     """
-    training = molecules.filter(pc.is_in(molecules["role"], pa.array(TRAINING_ROLES)))
+    training = training_of(molecules)
     made = {}
     for uri, table in tests.items():
         table = unseen(table, training)

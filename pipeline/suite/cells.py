@@ -6,7 +6,7 @@ another key, so that no cell is found that does not belong here.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from typing import Any
@@ -16,12 +16,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.runtime.files import json_bytes, parquet_bytes, write_atomically
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import (
+    json_bytes,
+    parquet_bytes,
+    read_json,
+    remove,
+    write_atomically,
+)
 from pipeline.runtime.ray_train import run_name
 from pipeline.suite.grid import Training
 from pipeline.training.trainer import NOT_IDENTITY
 
-FORMAT = 1  # of the files; a change of what is in them makes all cells anew
+FORMAT = 2  # of the files; a change of what is in them makes all cells anew
 FOLDER = "cells"
 # Besides NOT_IDENTITY: the file, whose molecules count, and what of the encoder its identity tells.
 NOT_DECISIVE = (*NOT_IDENTITY, "data_file", "foundation_model", "views")
@@ -63,10 +70,17 @@ def cell_key(training: Training, identity: dict[str, Any], molecules: str, tests
     Parameters
     ----------
     identity : of the encoder.
-    molecules, tests : digests of the molecules that are trained and tested on.
+    molecules, tests : digests of the molecules that are trained and tested on: of those alone that
+        have features, since a retry of rejected ones may add some.
     """
     views = training.settings.view_names
     return run_name(training.settings, NOT_DECISIVE, FORMAT, views, identity, molecules, tests)
+
+
+def unmade_key(training: Training, test_data: str) -> str:
+    """A key of a cell that has failed before its molecules or features were known; of no file."""
+    where = training.data, training.encoder, test_data
+    return run_name(training.settings, NOT_DECISIVE, FORMAT, training.settings.view_names, where)
 
 
 @dataclass(frozen=True)
@@ -94,6 +108,12 @@ def write_cell(output_dir: str, key: str, found: dict[str, Any], energies: Energ
     write_atomically(f"{output_dir}/{FOLDER}/{key}.json", json_bytes(found))
 
 
+def remove_cells(output_dir: str, keys: Iterable[str]) -> None:
+    """Remove cells that are to be made anew, so that none counts as finished before it is."""
+    for key in sorted(finished_cells(output_dir).intersection(keys)):
+        remove(f"{output_dir}/{FOLDER}/{key}.json")
+
+
 def finished_cells(output_dir: str) -> set[str]:
     """The keys of the cells that are there."""
     fs, path = fsspec.url_to_fs(f"{output_dir}/{FOLDER}")
@@ -105,8 +125,12 @@ def finished_cells(output_dir: str) -> set[str]:
 
 def read_cell(output_dir: str, key: str) -> dict[str, Any]:
     """What `write_cell` was given of a cell."""
-    fs, path = fsspec.url_to_fs(f"{output_dir}/{FOLDER}/{key}.json")
-    return json.loads(fs.cat_file(path))
+    found = read_json(f"{output_dir}/{FOLDER}/{key}.json")
+    if found is None:
+        raise InputError(
+            f"{output_dir}/{FOLDER}/{key}.json was deleted while the suite ran; run again"
+        )
+    return found
 
 
 def read_energies(output_dir: str, key: str) -> Energies:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,18 @@ import ray
 
 from pipeline.runtime.errors import InputError
 from pipeline.suite.cells import Energies, read_energies
+from pipeline.suite.grid import Encoder, variant_names
 from pipeline.suite.settings import SuiteSettings
-from pipeline.suite.statistics import ALPHA, holm, method_of, paired_differences, ranks, signed_rank
+from pipeline.suite.statistics import (
+    ALPHA,
+    aligned,
+    holm,
+    mean_aurocs,
+    method_of,
+    paired_differences,
+    ranks,
+    signed_rank,
+)
 from pipeline.suite.table import DONE
 
 Group = Mapping[str, Any]
@@ -27,6 +38,8 @@ def compared(
 ) -> dict[str, Any]:
     """Differences to the reference, their tests, and average ranks; on own test sets alone.
 
+    All of a block are of the same molecules: those that all its methods were tested on.
+
     Parameters
     ----------
     groups : as `statistics.groups_of` gives them, of `rows`.
@@ -34,9 +47,10 @@ def compared(
     Returns
     -------
     dict
-        `reference`, `blocks` (what one is), `ranks`, `left_out` (methods that lack a block),
-        `versus_reference`: of each other method its mean `difference` in AUROC, `blocks`, `better`
-        and `worse` (of their 95 % intervals), `wilcoxon_p`, `holm_p`, and `by_block`; `notes`.
+        `reference`, `blocks` (what one is), `molecules` (by block, those compared on), `ranks`,
+        `left_out` (methods that lack a block), `versus_reference`: of each other method its mean
+        `difference` in AUROC, `blocks`, `better` and `worse` (of their 95 % intervals),
+        `wilcoxon_p`, `holm_p`, and `by_block`; `notes`.
 
     Raises
     ------
@@ -44,40 +58,83 @@ def compared(
         If no method is called as --reference says.
     """
     own = [group for group in groups if group["data"] == group["test_data"]]
-    asked = settings.reference
-    with_encoder = asked is not None and "/" in asked.partition(" (")[0]
+    with_encoder = _names_encoder(settings.reference)
     methods: dict[str, dict[str, Group]] = {}
     for group in own:
         block = group["data"] if with_encoder else f"{group['data']} on {group['encoder']}"
         methods.setdefault(method_of(group, with_encoder), {})[block] = group
-    reference = reference_of(asked, list(methods), detectors)
+    reference = reference_of(settings.reference, list(methods), detectors)
     done = {
         name: {block: group for block, group in found.items() if group["num_seeds"]}
         for name, found in methods.items()
     }
     blocks = list(dict.fromkeys(block for found in methods.values() for block in found))
     complete = [name for name, found in done.items() if len(found) == len(blocks)]
-    versus = _versus(settings, output_dir, done, reference, blocks, rows)
+    found = _in_blocks(settings, output_dir, done, reference, blocks, rows)
+    fine = [block for block, each in found.items() if "fault" not in each]
+    versus = _versus({block: found[block]["differences"] for block in fine})
     notes = [
         f"{name} is not ranked: it lacks {len(blocks) - len(done[name])} of {len(blocks)} blocks"
         for name in done if name not in complete
     ]  # fmt: skip
+    if len(done[reference]) < len(blocks):
+        notes.append(
+            f"differences are over the {len(done[reference])} of {len(blocks)} blocks that "
+            f"{reference} has"
+        )
+    notes += _molecule_notes(found)
     if len(blocks) > len({group["data"] for group in own}):
         notes.append(
             "blocks of one data set have its molecules in common, and tests take them as "
             "independent: name the reference as ENCODER/DETECTOR to have a block a data set"
         )
-    notes += reach_notes(len(versus), len(blocks))
-    scores = [[done[m][block]["metrics"]["auroc"]["mean"] for m in complete] for block in blocks]
+    notes += reach_notes(len(versus), max((each["blocks"] for each in versus.values()), default=0))
+    scores = [[found[block]["aurocs"][name] for name in complete] for block in fine]
     return {
         "reference": reference,
         "block": "a data set" if with_encoder else "a data set on an encoder's features",
         "blocks": blocks,
-        "ranks": ranks(np.array(scores), complete) if complete else None,
+        "molecules": {block: found[block]["molecules"] for block in fine},
+        "ranks": ranks(np.array(scores), complete) if complete and fine else None,
         "left_out": [name for name in done if name not in complete],
         "versus_reference": versus,
         "notes": notes,
     }
+
+
+def check_reference(
+    settings: SuiteSettings, encoders: Sequence[Encoder], detectors: Sequence[str]
+) -> None:
+    """Tell a --reference that no method of the grid will be called, before any is trained.
+
+    Raises
+    ------
+    InputError
+        As `reference_of`.
+    """
+    with_encoder = _names_encoder(settings.reference)
+    methods = [
+        method_of({"encoder": encoder.name, "detector": name, "variant": variant}, with_encoder)
+        for encoder, name in product(encoders, detectors)
+        for variant in variant_names(settings, name)
+    ]
+    reference_of(settings.reference, list(dict.fromkeys(methods)), detectors)
+
+
+def _names_encoder(reference: str | None) -> bool:
+    return reference is not None and "/" in reference.partition(" (")[0]
+
+
+def _molecule_notes(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Of blocks whose methods were tested on different molecules, how many they have in common."""
+    faults = [f"{block} is not compared: {each['fault']}" for block, each in found.items()
+              if "fault" in each]  # fmt: skip
+    fewer = [
+        f"{block} ({each['molecules']:,} of {each['tested']:,})" for block, each in found.items()
+        if "fault" not in each and each["molecules"] < each["tested"]
+    ]  # fmt: skip
+    told = "ranks and differences are of the test molecules that all methods of a block have: in "
+    return [*faults, *([told + ", ".join(fewer)] if fewer else [])]
 
 
 def reach_notes(methods: int, blocks: int) -> list[str]:
@@ -119,7 +176,7 @@ def reference_of(asked: str | None, methods: Sequence[str], detectors: Sequence[
     )
 
 
-def _versus(
+def _in_blocks(
     settings: SuiteSettings,
     output_dir: str,
     done: Mapping[str, Mapping[str, Group]],
@@ -127,7 +184,7 @@ def _versus(
     blocks: Sequence[str],
     rows: Sequence[Mapping[str, Any]],
 ) -> dict[str, dict[str, Any]]:
-    """Of each method with blocks in common with the reference, how it differs from it."""
+    """`_in_block` of each block that any method has."""
     keys: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
         if row["status"] == DONE:
@@ -135,19 +192,26 @@ def _versus(
     of_block = {
         block: {name: keys[_labels(found[block])] for name, found in done.items() if block in found}
         for block in blocks
-        if block in done[reference]
     }
-    remote = ray.remote(num_cpus=1)(_block_differences)
+    of_block = {block: cells for block, cells in of_block.items() if cells}
+    remote = ray.remote(num_cpus=1)(_in_block)
     refs = [
         remote.remote(output_dir, cells, reference, settings.bootstrap_samples, settings.data_seed)
         for cells in of_block.values()
     ]
-    found = dict(zip(of_block, ray.get(refs)))
+    return dict(zip(of_block, ray.get(refs)))
+
+
+def _versus(found: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of each method with blocks in common with the reference, how it differs from it.
+
+    Parameters
+    ----------
+    found : by block and method.
+    """
     versus = {}
-    for name in done:
-        mine = {block: each[name] for block, each in found.items() if name in each}
-        if mine:
-            versus[name] = _summed_up(mine)
+    for name in dict.fromkeys(name for each in found.values() for name in each):
+        versus[name] = _summed_up({b: each[name] for b, each in found.items() if name in each})
     for each, p in zip(versus.values(), holm([v["wilcoxon_p"] for v in versus.values()])):
         each["holm_p"] = p
     return versus
@@ -157,14 +221,34 @@ def _labels(row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(row[name] for name in ("data", "test_data", "encoder", "detector", "variant"))
 
 
-def _block_differences(
+def _in_block(
     output_dir: str, cells: Mapping[str, Sequence[str]], reference: str, samples: int, seed: int
-) -> dict[str, dict[str, Any]]:
-    """`paired_differences` of cells by method, read from their files."""
+) -> dict[str, Any]:
+    """A block's methods on the molecules that all of them have, read from their cells' files.
+
+    Returns
+    -------
+    dict
+        `aurocs` by method, `differences` as `paired_differences` (none without the reference),
+        `molecules`, and `tested`, the most that any method has; or the `fault` that there are too
+        few.
+    """
     energies: dict[str, list[Energies]] = {
         name: [read_energies(output_dir, key) for key in keys] for name, keys in cells.items()
     }
-    return paired_differences(energies, reference, samples=samples, seed=seed)
+    try:
+        common, is_ood = aligned(energies)
+    except InputError as error:
+        return {"fault": str(error)}
+    versus = {}
+    if reference in energies:
+        versus = paired_differences(energies, reference, samples=samples, seed=seed)
+    return {
+        "aurocs": mean_aurocs(common, is_ood),
+        "differences": versus,
+        "molecules": len(is_ood),
+        "tested": max(len(each.ids) for found in energies.values() for each in found),
+    }
 
 
 def _summed_up(by_block: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

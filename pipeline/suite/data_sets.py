@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
@@ -12,17 +13,17 @@ from typing import Any
 
 import fsspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.molecules.folders import data_files
 from pipeline.molecules.formats import check_files, read_rows
-from pipeline.molecules.roles import ROLES, assign_roles
+from pipeline.molecules.roles import ROLES, assign_roles, ood_wanted
 from pipeline.molecules.settings import SamplingSettings, SourceSettings, SplitSettings
 from pipeline.molecules.sources import Molecules, parse_rows
 from pipeline.molecules.splitting.run import run_splitting
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import absolute
 from pipeline.suite.named_data import is_named, named_file
+from pipeline.suite.roles import tests_of
 from pipeline.suite.settings import SuiteSettings, check_value
 from pipeline.training.settings import TrainSettings
 
@@ -36,6 +37,9 @@ OWN = {f.name for kind in (SourceSettings, SamplingSettings) for f in fields(kin
 SPLITS = {f.name for f in fields(SplitSettings)} - {f.name for f in fields(SourceSettings)} - {
     "output",
 }  # fmt: skip
+# Columns that stand for a sample's molecules, and for its test molecules, if they are there.
+DECISIVE = ("key", "smiles", "role", "label", "domain", "structure")
+DECISIVE_OF_TESTS = ("id", "key", "smiles", "role", "structure")
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,16 @@ class DataSet:
     source: Molecules
 
     def sample(self, changes: Mapping[str, Any]) -> Sample:
-        """The molecules that settings of sampling choose, with roles."""
+        """The molecules that settings of sampling choose, with roles.
+
+        Parameters
+        ----------
+        changes : of the data set's settings; an `ood_ratio` among them is swept, and must be
+            reached.
+        """
         settings = replace(self.settings, **changes)
         found = assign_roles(self.source.molecules, settings, settings.data_file, tuple(ROLES))
-        return Sample(self.name, found)
+        return Sample(self.name, found, _unreached(self.name, found, changes.get("ood_ratio")))
 
 
 @dataclass(frozen=True)
@@ -68,26 +78,44 @@ class Sample:
     ----------
     data : name of the data set.
     molecules : as `assign_roles` gives them.
+    fault : why nothing is trained on them: fewer OOD ones than a swept ratio asks for.
     """
 
     data: str
     molecules: pa.Table
+    fault: str | None = None
 
     @cached_property
     def digest(self) -> str:
         """Stands for the molecules, their roles, labels and domains."""
-        return _digest(self.molecules, ("key", "smiles", "role", "label", "domain"))
+        return digest_of(self.molecules, DECISIVE)
 
     @cached_property
     def tests(self) -> pa.Table:
         """The test molecules."""
-        roles = pa.array(["id_test", "ood_test"])
-        return self.molecules.filter(pc.is_in(self.molecules["role"], roles))
+        return tests_of(self.molecules)
 
     @cached_property
     def tests_digest(self) -> str:
         """Stands for the test molecules."""
-        return _digest(self.tests, ("id", "key", "smiles", "role"))
+        return digest_of(self.tests, DECISIVE_OF_TESTS)
+
+
+def _unreached(data: str, molecules: pa.Table, ratio: float | None) -> str | None:
+    """Why a swept --ood_ratio cannot be had, if so, with the largest that can."""
+    if ratio is None:
+        return None
+    roles = molecules["role"].to_pylist()
+    id_count, there = roles.count("id_train"), roles.count("ood_train")
+    wanted = ood_wanted(ratio, id_count)
+    if wanted <= there:
+        return None
+    digits = 2 - math.floor(math.log10(there / id_count))  # three that count, rounded down
+    largest = math.floor(there / id_count * 10**digits) / 10**digits
+    return (
+        f"--sweep ood_ratio {ratio:g} asks for {wanted:,} OOD training molecules of {data}, and "
+        f"there are {there:,} to {id_count:,} ID ones: {largest:g} is the largest there"
+    )
 
 
 def training_settings(settings: SuiteSettings) -> TrainSettings:
@@ -139,7 +167,8 @@ def located(settings: SuiteSettings) -> dict[str, tuple[TrainSettings, dict[str,
     Raises
     ------
     InputError
-        If a file is not there, or its head shows that it cannot be read.
+        If a file is not there, or its head shows that it cannot be read; or if data sets that are
+        tested on each other keep different fragments.
     """
     common, found = training_settings(settings), {}
     for entry in entries_of(settings):
@@ -158,7 +187,19 @@ def located(settings: SuiteSettings) -> dict[str, tuple[TrainSettings, dict[str,
             split = _split_settings(each, split, entry["name"])
         check_files(split or each)
         found[entry["name"]] = each, split
+    if settings.cross:
+        _check_fragments({name: each.fragments for name, (each, _) in found.items()})
     return found
+
+
+def _check_fragments(fragments: Mapping[str, str]) -> None:
+    """Across data sets, molecules that training saw are known by SMILES made in one way."""
+    if len(set(fragments.values())) > 1:
+        told = ", ".join(f"{name}: {kind}" for name, kind in fragments.items())
+        raise InputError(
+            f"--cross: fragments differ ({told}), so that test molecules that training saw would "
+            "not be known again; give all data sets the same"
+        )
 
 
 def read_data(located: Mapping[str, tuple[TrainSettings, Any]]) -> dict[str, DataSet]:
@@ -218,6 +259,8 @@ def _from_split(settings: TrainSettings, split: SplitSettings) -> TrainSettings:
     return replace(settings, data_file=uri, smiles_column="smiles", label_column=label, **none)
 
 
-def _digest(molecules: pa.Table, columns: tuple[str, ...]) -> str:
-    content = json.dumps(molecules.select(list(columns)).to_pydict())
+def digest_of(molecules: pa.Table, columns: tuple[str, ...]) -> str:
+    """Stands for these columns of molecules; those that are not there say nothing."""
+    there = [column for column in columns if column in molecules.column_names]
+    content = json.dumps(molecules.select(there).to_pydict())
     return hashlib.blake2b(content.encode(), digest_size=10).hexdigest()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,9 +24,10 @@ from pipeline.detectors.registry import ENERGY_HEADS
 from pipeline.encoding.views import EncodedViews
 from pipeline.evaluation.metrics import metrics_both_ways
 from pipeline.runtime import telemetry
-from pipeline.runtime.errors import InputError, reason_of
+from pipeline.runtime.errors import DamagedFile, InputError, reason_of
 from pipeline.runtime.files import remove
 from pipeline.suite.cells import Cell, Energies, write_cell
+from pipeline.suite.roles import LEAST_TESTS, training_of, unseen
 from pipeline.training.checkpoint import head_of
 from pipeline.training.fitting import FitInputs, fit_inputs, fit_on
 from pipeline.training.references import References
@@ -37,7 +39,7 @@ from pipeline.training.trainer import TRAINING_ROLES
 
 log = logging.getLogger(__name__)
 
-LEAST_TESTS = 2  # of either kind, as jobs.evaluate asks
+OF_STATS = {"epochs_run": "epochs", "best_epoch": "best_epoch"}  # columns: `epochs` may be swept
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,12 @@ class Shared:
     tests: Mapping[str, Tests]
     device: str
 
+    @property
+    def trained_on(self) -> dict[str, int]:
+        """The number of training molecules of either kind, as columns of the table."""
+        roles = Counter(self.molecules["role"].to_pylist())
+        return {f"{role}_molecules": roles[role] for role in ("id_train", "ood_train")}
+
 
 def shared_of(
     molecules: pa.Table,
@@ -96,7 +104,7 @@ def shared_of(
     require_roles(encoded, TRAINING_ROLES, settings.data_file)
     space = fit_space(encoded, settings)
     references = References(molecules, settings.data_seed)
-    seen = molecules.filter(pc.is_in(molecules["role"], pa.array(TRAINING_ROLES)))
+    seen = training_of(molecules)
     tests = {name: _tests(*found, seen, space, references, name) for name, found in others.items()}
     given = fit_inputs(molecules, encoded, space, settings.data_seed)
     return Shared(molecules, encoded, space, given, tests, device)
@@ -125,11 +133,6 @@ def _tests(
     return Tests(ids, is_ood, space.inputs(described), plain, dropped)
 
 
-def unseen(tests: pa.Table, seen: pa.Table) -> pa.Table:
-    """The test molecules that are not among those that training or validation saw."""
-    return tests.filter(pc.invert(pc.is_in(tests["smiles"], seen["smiles"].combine_chunks())))
-
-
 @dataclass(frozen=True)
 class Fitted:
     """A training that went well, and what scores test molecules by it."""
@@ -153,6 +156,11 @@ def run_part(shared: Shared, part: Part, output_dir: str, share: float) -> dict[
     -------
     dict
         By key of a cell why it failed; the others are written.
+
+    Raises
+    ------
+    DamagedFile
+        If the store is damaged: the suite starts over.
     """
     telemetry.configure_logging()
     failed = {}
@@ -165,12 +173,16 @@ def run_part(shared: Shared, part: Part, output_dir: str, share: float) -> dict[
                     raise made
                 found, energies = _tested(shared, cell, made)
                 write_cell(output_dir, cell.key, found, energies)
+            except DamagedFile:
+                raise
             except Exception as error:  # whatever it is, the other cells shall go on
                 log.debug("cell failed", exc_info=True)
                 failed[cell.key] = reason_of(error)
         if isinstance(made, Fitted):
             leftovers += made.trained.leftovers
-    for folder in leftovers:  # a killed run's trainings go on from there till all is written
+    # A run that is killed before any cell is written goes on from there; after that it trains the
+    # heads that are left anew, since their number is part of the folder's name.
+    for folder in leftovers:
         remove(folder)
     return failed
 
@@ -202,6 +214,8 @@ def _heads(
                 shared.molecules, shared.encoded, shared.space, settings, shared.device, share,
                 least=1,
             )  # fmt: skip
+        except DamagedFile:
+            raise
         except Exception as error:  # of what they share
             made = [error] * len(places)
         for place, each in zip(places, made):
@@ -226,6 +240,8 @@ def _detectors(
         telemetry.reset_peak_memory()
         try:
             detector, trained = fit_on(settings.detector, shared.given, settings)
+        except DamagedFile:
+            raise
         except Exception as error:
             yield place, error
             continue
@@ -252,6 +268,7 @@ def _tested(shared: Shared, cell: Cell, made: Fitted) -> tuple[dict[str, Any], E
         "id_mean_energy": id_mean,
         "ood_mean_energy": ood_mean,
         "energy_separation": ood_mean - id_mean,
+        **shared.trained_on,
         "id_molecules": int((~tests.is_ood).sum()),
         "ood_molecules": int(tests.is_ood.sum()),
         "dropped_test_molecules": tests.dropped,
@@ -265,6 +282,6 @@ def _tested(shared: Shared, cell: Cell, made: Fitted) -> tuple[dict[str, Any], E
         "peak_resident_memory_train_gb": stats["peak_resident_memory_train_gb"],
         "peak_resident_memory_eval_gb": telemetry.peak_resident_memory_gb(),
         "heads_together": stats.get("heads_together", 1),
-        **{name: stats[name] for name in ("epochs", "best_epoch") if name in stats},
+        **{column: stats[name] for column, name in OF_STATS.items() if name in stats},
     }
     return found, Energies(tests.ids, tests.is_ood, energies)

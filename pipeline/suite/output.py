@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.evaluation.audit import LEAST_LEAD
-from pipeline.runtime.files import write_atomically
+from pipeline.evaluation.metrics import METRICS
+from pipeline.runtime.files import remove, write_atomically
 from pipeline.suite.compared import compared
 from pipeline.suite.settings import SuiteSettings
 from pipeline.suite.statistics import groups_of, method_of
 from pipeline.suite.table import DONE, FAILED, TELLS, TELLS_NOTHING, TESTS_LITTLE, write_table
 from pipeline.suite.tables import tables_of
-
-METRICS_OF_CROSS = ("auroc", "aupr", "fpr95")
 
 
 def write_output(
@@ -22,19 +21,22 @@ def write_output(
     output_dir: str,
     rows: Sequence[Mapping[str, Any]],
     detectors: Sequence[str],
+    more: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write cells.parquet, cells.csv and the tables; the content of summary.json.
+
+    What an earlier grid left in the folder of summary and tables goes first.
 
     Parameters
     ----------
     rows : as `table.rows_of` gives them.
+    more : `failed_trials` and `failed_audits`, for the summary.
 
     Raises
     ------
     InputError
         If --reference names no method.
     """
-    write_table(output_dir, rows)
     groups = groups_of(rows)
     statuses = Counter(row["status"] for row in rows)
     any_seed = sum(bool(row["any_seed"]) for row in rows)
@@ -51,7 +53,11 @@ def write_output(
         "statistics": compared(settings, output_dir, groups, rows, detectors),
         "warnings": warnings_of(groups),
         "failed": failures_of(rows),
+        **more,
     }
+    for stale in ("summary.json", "tables"):
+        remove(f"{output_dir}/{stale}")
+    write_table(output_dir, rows)
     for name, table in tables_of(summary).items():
         write_atomically(f"{output_dir}/tables/{name}.md", table.markdown().encode())
         write_atomically(f"{output_dir}/tables/{name}.tex", table.latex().encode())
@@ -91,8 +97,7 @@ def _cross(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if group["data"] == group["test_data"]:
             continue
         metrics = {
-            name: {key: group["metrics"][name][key] for key in ("mean", "std")}
-            for name in METRICS_OF_CROSS
+            name: {key: group["metrics"][name][key] for key in ("mean", "std")} for name in METRICS
         }
         of_method = made.setdefault(method_of(group, with_encoder=True), {})
         of_method.setdefault(group["data"], {})[group["test_data"]] = {

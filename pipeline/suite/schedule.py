@@ -16,8 +16,8 @@ import ray
 from pipeline.detectors.registry import ENERGY_HEADS
 from pipeline.encoding.views import EncodedViews
 from pipeline.runtime.cluster import MAX_RESOURCES, cluster_cores, is_one_node
-from pipeline.runtime.errors import reason_of
-from pipeline.runtime.telemetry import Progress
+from pipeline.runtime.errors import DamagedFile, reason_of
+from pipeline.runtime.telemetry import PROGRESS_SECONDS, Progress
 from pipeline.suite.audits import make_audits
 from pipeline.suite.cells import Cell, finished_cells
 from pipeline.suite.group import run_part, shared_of
@@ -67,11 +67,16 @@ def make_cells(groups: Sequence[Group], output_dir: str, parallel: int) -> Failu
     Parameters
     ----------
     parallel : tasks at a time; each trains with its share of the cores.
+
+    Raises
+    ------
+    DamagedFile
+        If a task met one; what is finished by then stays.
     """
-    counts = [sum(map(len, group.cells)) for group in groups]
-    if not sum(counts):
+    keys = {cell.key for group in groups for cells in group.cells for cell in cells}
+    if not keys:
         return {}
-    progress = Progress("suite", sum(counts), unit="cells")
+    progress = Progress("suite", len(keys), unit="cells")
     failed: Failures = {}
     waiting = deque((place, part) for place, group in enumerate(groups) for part in group.parts)
     running: dict[ray.ObjectRef, tuple[int, Any]] = {}
@@ -85,24 +90,36 @@ def make_cells(groups: Sequence[Group], output_dir: str, parallel: int) -> Failu
                     if ahead not in shared and ahead < len(groups):
                         shared[ahead] = tasks.shared(groups[ahead])
                 running[tasks.part(shared[place], part, output_dir)] = place, part
-            [ready], _ = ray.wait(list(running), num_returns=1)
-            place, part = running.pop(ready)
-            found = _outcome(ready, part, output_dir)
-            failed |= found
-            _tell(part, found)
-            progress.advance(sum(map(len, part)))
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=PROGRESS_SECONDS)
+            for ref in ready:
+                _, part = running.pop(ref)
+                found = _outcome(ref, part, output_dir)
+                failed |= found
+                _tell(part, found)
+            told = len(keys & (finished_cells(output_dir) | failed.keys()))
+            if told > progress.done:
+                progress.advance(told - progress.done)
             left = {place for place, _ in (*waiting, *running.values())}
-            if place not in left:  # its features need no room any more
-                shared.pop(place, None)
+            for place in shared.keys() - left:  # its features need no room any more
+                del shared[place]
     return failed
 
 
-def audit_all(todo: Sequence[tuple[pa.Table, Mapping[str, pa.Table], int]]) -> dict[str, Any]:
-    """`make_audits` of each, in tasks of the cluster."""
+def audit_all(
+    todo: Sequence[tuple[pa.Table, Mapping[str, pa.Table], int]],
+) -> tuple[dict[str, Any], Failures]:
+    """`make_audits` of each, in tasks of the cluster; and by file why those failed that did."""
     remote = ray.remote(num_cpus=1, max_retries=0)(make_audits)
     refs = [remote.remote(*each) for each in todo]
+    made: dict[str, Any] = {}
+    failed: Failures = {}
     with _ended_with_this(refs):
-        return {uri: found for made in ray.get(refs) for uri, found in made.items()}
+        for ref, (_, tests, _) in zip(refs, todo):
+            try:
+                made |= ray.get(ref)
+            except ray.exceptions.RayError as error:  # the cells, which took long, still count
+                failed |= dict.fromkeys(tests, reason_of(_cause(error)))
+    return made, failed
 
 
 @contextmanager
@@ -155,9 +172,17 @@ def _outcome(ready: ray.ObjectRef, part: Sequence[Sequence[Cell]], output_dir: s
     try:
         return ray.get(ready)
     except ray.exceptions.RayError as error:  # its group cannot be made, or its process died
-        reason = reason_of(getattr(error, "cause", None) or error)
+        cause = _cause(error)
+        if isinstance(cause, DamagedFile):
+            raise cause from None
+        reason = reason_of(cause)
     there = finished_cells(output_dir)
     return {cell.key: reason for cells in part for cell in cells if cell.key not in there}
+
+
+def _cause(error: ray.exceptions.RayError) -> BaseException:
+    """What a task raised, or what became of its process."""
+    return getattr(error, "cause", None) or error
 
 
 def _tell(part: Sequence[Sequence[Cell]], failed: Failures) -> None:

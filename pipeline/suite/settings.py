@@ -97,11 +97,15 @@ def check_value(where: str, name: str, value: Any, kind: type = TrainSettings) -
     InputError
         If it is of another type, or none of the choices.
     """
-    hint = get_type_hints(kind)[name]
-    choices = get_args(hint) if get_origin(hint) is Literal else ()
-    kinds = {type(choice) for choice in choices} or {hint, *get_args(hint)}
-    if float in kinds:
-        kinds |= {int}
+    kinds, choices = kinds_of(name, kind)
     if type(value) not in kinds or (choices and value not in choices):
         default = kind.__dataclass_fields__[name].default
         raise InputError(f"{where}: {value!r} is no value of {name} (default: {default!r})")
+
+
+def kinds_of(name: str, kind: type = TrainSettings) -> tuple[set[Any], tuple[Any, ...]]:
+    """The types that a setting's values have, and its choices if it is one of a few."""
+    hint = get_type_hints(kind)[name]
+    choices = get_args(hint) if get_origin(hint) is Literal else ()
+    kinds = {type(choice) for choice in choices} or {hint, *get_args(hint)}
+    return kinds | ({int} if float in kinds else set()), choices

@@ -13,7 +13,9 @@ import numpy as np
 
 from pipeline.comparison.statistics import spread
 from pipeline.evaluation.metrics import paired_interval, places_of, resampled_auroc
+from pipeline.runtime.errors import InputError
 from pipeline.suite.cells import Energies
+from pipeline.suite.roles import LEAST_TESTS
 from pipeline.suite.table import ALL_METRICS, COSTS, DONE, ENERGIES, FAILED, warning_of
 
 Row = Mapping[str, Any]
@@ -142,16 +144,18 @@ def paired_differences(
     -------
     dict
         By method but the reference `difference`, `ci95`; and `molecules`, those compared on.
+
+    Raises
+    ------
+    InputError
+        As `aligned`.
     """
-    aligned, is_ood = _aligned(methods)
-    places = {name: [places_of(row) for row in rows] for name, rows in aligned.items()}
+    common, is_ood = aligned(methods)
+    places = _places(common)
     others = [name for name in places if name != reference]
 
     def statistic(id_rows: np.ndarray, ood_rows: np.ndarray) -> np.ndarray:
-        areas = {
-            name: np.mean([resampled_auroc(p[id_rows], p[ood_rows]) for p in each])
-            for name, each in places.items()
-        }
+        areas = _areas(places, id_rows, ood_rows)
         return np.array([areas[name] - areas[reference] for name in others])
 
     found = statistic(np.flatnonzero(~is_ood), np.flatnonzero(is_ood))
@@ -163,15 +167,50 @@ def paired_differences(
     }  # fmt: skip
 
 
-def _aligned(
+def mean_aurocs(energies: Mapping[str, np.ndarray], is_ood: np.ndarray) -> dict[str, float]:
+    """By method the AUROC, as a mean over seeds, of what `aligned` gives."""
+    return {
+        name: float(area)
+        for name, area in _areas(
+            _places(energies), np.flatnonzero(~is_ood), np.flatnonzero(is_ood)
+        ).items()
+    }
+
+
+def _places(energies: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
+    return {name: [places_of(row) for row in rows] for name, rows in energies.items()}
+
+
+def _areas(
+    places: Mapping[str, Sequence[np.ndarray]], id_rows: np.ndarray, ood_rows: np.ndarray
+) -> dict[str, Any]:
+    return {
+        name: np.mean([resampled_auroc(p[id_rows], p[ood_rows]) for p in each])
+        for name, each in places.items()
+    }
+
+
+def aligned(
     methods: Mapping[str, Sequence[Energies]],
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """By method the energies (seeds, n) of the molecules that all have, and which are OOD (n,)."""
+    """By method the energies (seeds, n) of the molecules that all have, and which are OOD (n,).
+
+    Raises
+    ------
+    InputError
+        If fewer than `LEAST_TESTS` of a kind are common to all.
+    """
     every = [each for found in methods.values() for each in found]
     common = set(every[0].ids).intersection(*(each.ids for each in every[1:]))
     first = every[0]
     is_ood = np.array([ood for i, ood in zip(first.ids, first.is_ood) if i in common], dtype=bool)
     ids = [i for i in first.ids if i in common]
+    for kind, count in (("ID", (~is_ood).sum()), ("OOD", is_ood.sum())):
+        if count < LEAST_TESTS:
+            raise InputError(
+                f"its methods have {count} {kind} test molecules in common, at least {LEAST_TESTS} "
+                "are needed"
+            )
 
     def of(each: Energies) -> np.ndarray:
         if each.ids == ids:

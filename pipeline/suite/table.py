@@ -30,8 +30,11 @@ TELLS = 0.6  # AUROC from which on a descriptor tells something of a split
 TESTS_LITTLE = "such a split tests little"
 TELLS_NOTHING = "no better than a descriptor that tells next to nothing"
 LABELS = ("data", "test_data", "encoder", "detector", "seed", "any_seed", "variant")
-COUNTS = ("id_molecules", "ood_molecules", "dropped_test_molecules", "heads_together", "epochs",
-          "best_epoch")  # fmt: skip
+COUNTS = (
+    "id_train_molecules", "ood_train_molecules", "id_molecules", "ood_molecules",
+    "dropped_test_molecules", "heads_together", "epochs_run", "best_epoch",
+)  # fmt: skip
+KNOWN = ("status", "reason", "val_auroc", *ALL_METRICS, *ENERGIES, *COUNTS, *COSTS, *RIVALS, "cell")
 TEXTS = {*LABELS, "status", "reason", "best_descriptor", "best_descriptor_ood_is", "warning",
          "cell"} - {"seed", "any_seed"}  # fmt: skip
 
@@ -50,8 +53,7 @@ def rows_of(
     audits : by key of a cell, that of its test set.
     """
     swept = dict.fromkeys(name for cell in cells for name in cell.training.variant)
-    columns = [*LABELS, *swept, "status", "reason", "val_auroc", *ALL_METRICS, *ENERGIES, *COUNTS,
-               *COSTS, *RIVALS, "cell"]  # fmt: skip
+    columns = [*LABELS, *swept, *KNOWN]
     rows = []
     for cell in cells:
         found: dict[str, Any] = {"status": FAILED, "reason": failed.get(cell.key)}

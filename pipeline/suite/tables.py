@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.comparison.summary_text import spread_text
@@ -103,12 +103,21 @@ def tables_of(summary: Mapping[str, Any]) -> dict[str, Table]:
     """The tables of a summary, by the names of their files."""
     own = [group for group in summary["groups"] if group["data"] == group["test_data"]]
     made = {name: metric_table(name, own) for name in ALL_METRICS}
+    made["auroc"] = _with_notes(made["auroc"], summary.get("failed_audits", ()))
     made["costs"] = cost_table(own)
     if summary["statistics"]["ranks"]:
         made["ranks"] = rank_table(summary["statistics"])
     if len(own) < len(summary["groups"]):
         made["cross_auroc"] = cross_table(summary["groups"])
     return made
+
+
+def _with_notes(table: Table, failed_audits: Sequence[Mapping[str, str]]) -> Table:
+    notes = [
+        f"No best descriptor and no Tanimoto of {each['data']}: {each['reason']}."
+        for each in failed_audits if each["data"] == each["test_data"]
+    ]  # fmt: skip
+    return replace(table, notes=[*table.notes, *notes])
 
 
 def metric_table(name: str, groups: Sequence[Mapping[str, Any]]) -> Table:
@@ -130,7 +139,10 @@ def metric_table(name: str, groups: Sequence[Mapping[str, Any]]) -> Table:
         bold |= {(row, column) for row, mean in enumerate(means) if mean == best > -2}
     notes = [ONCE, "Failed seeds are not in the means; a number in brackets counts what is."]
     if name == "auroc":
-        rows += _rival_rows(groups, data)
+        rivals = _rival_rows(groups, data)
+        rows += rivals
+        if any(" to " in cell for row in rivals for cell in row[1:]):
+            notes.append("A range: variants of a data set are trained on different molecules.")
         close = [each for each in data if any(g["warning"] for g in groups if g["data"] == each)]
         if close:
             notes.append(
@@ -141,14 +153,21 @@ def metric_table(name: str, groups: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _rival_rows(groups: Sequence[Mapping[str, Any]], data: Sequence[str]) -> list[list[str]]:
+    """What needs no training; a range where variants are trained on different molecules."""
     rows: list[list[str]] = [["best descriptor"], ["Tanimoto to the nearest"]]
     for each in data:
-        found = next(group for group in groups if group["data"] == each)
-        area, name = found["best_descriptor_auroc"], found["best_descriptor"]
-        rows[0].append(NONE if area is None else f"{area:.3f} ({name})")
-        area = found["tanimoto_auroc"]
-        rows[1].append(NONE if area is None else f"{area:.3f}")
+        mine = [group for group in groups if group["data"] == each]
+        found = [g for g in mine if g["best_descriptor_auroc"] is not None]
+        names = ", ".join(dict.fromkeys(group["best_descriptor"] for group in found))
+        area = _range([group["best_descriptor_auroc"] for group in found])
+        rows[0].append(f"{area} ({names})" if names else area)
+        rows[1].append(_range([group["tanimoto_auroc"] for group in found]))
     return rows
+
+
+def _range(areas: Sequence[float]) -> str:
+    ends = [f"{area:.3f}" for area in (min(areas), max(areas))] if areas else [NONE]
+    return " to ".join(dict.fromkeys(ends))
 
 
 def _mean(group: Mapping[str, Any] | None, name: str) -> float | None:

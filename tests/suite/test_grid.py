@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,15 +10,11 @@ import pytest
 from pipeline.detectors.registry import DETECTORS, ENERGY_HEADS
 from pipeline.runtime.errors import InputError
 from pipeline.suite.cells import cell_key
-from pipeline.suite.grid import (
-    check_sweep,
-    detectors_asked,
-    encoders_asked,
-    trainings_of,
-    variant_text,
-    variants_of,
-)
+from pipeline.suite.compared import check_reference
+from pipeline.suite.grid import detectors_asked, encoders_asked, samplings_asked, trainings_of
 from pipeline.suite.settings import SuiteSettings
+from pipeline.suite.sweep import SWEPT, check_sweep, variant_text, variants_of
+from pipeline.suite.table import KNOWN, LABELS
 from pipeline.training.settings import TrainSettings
 
 COMMON = TrainSettings(data_file="a.json")
@@ -34,6 +31,37 @@ def test_a_detector_takes_the_swept_settings_that_concern_it():
     assert found["bce"][1] == {"ood_ratio": 0.02, "lr": 1e-3}
     assert found["tanimoto"] == [{}]
     assert variant_text(found["dpo"][0]) == "dpo_beta=0.1, ood_ratio=1, lr=0.001"
+
+
+def test_no_swept_setting_has_the_name_of_another_column():
+    assert not SWEPT & {*KNOWN, *LABELS}
+
+
+def test_samplings_are_those_of_all_variants_and_of_tests_across():
+    sweep = {"ood_ratio": [1.0, 0.02], "lr": [0.1, 0.2]}
+    ratios = [(("ood_ratio", 1.0),), (("ood_ratio", 0.02),)]
+    assert samplings_asked(suite(sweep=sweep), ["bce"]) == ratios
+    assert samplings_asked(suite(sweep=sweep), ["bce", "knn"]) == [*ratios, ()]
+    assert samplings_asked(suite(sweep=sweep, cross=True), ["bce"]) == [*ratios, ()]
+    assert samplings_asked(suite(sweep={"lr": {}}, search=2), ["bce"]) == [()]
+
+
+@pytest.mark.parametrize(
+    ("reference", "fine"),
+    [
+        (None, True), ("knn", True), ("dpo (lr=0.1)", True), ("two/dpo (lr=0.2)", True),
+        ("ecfp/knn", True), ("dpo", False), ("lof", False), ("three/knn", False),
+        ("knn (lr=0.1)", False),
+    ],
+)  # fmt: skip
+def test_a_reference_that_no_method_will_be_called_is_told(reference, fine):
+    asked = suite(reference=reference, detectors=["knn", "dpo"], sweep={"lr": [0.1, 0.2]},
+                  encoders=["ecfp", {"name": "two", "views": "descriptors"}])  # fmt: skip
+    if fine:
+        check_reference(asked, encoders_asked(asked), asked.detectors)
+        return
+    with pytest.raises(InputError, match=f"--reference {re.escape(reference)}: is "):
+        check_reference(asked, encoders_asked(asked), asked.detectors)
 
 
 def test_there_is_a_training_for_each_seed_unless_none_changes_it():
@@ -104,7 +132,13 @@ def test_settings_that_would_do_nothing_are_told(changes, told):
         ({"lr": [0.1, -1.0]}, None, "--lr must be above 0"),
         ({"lr": ["fast"]}, None, "'fast' is no value of lr"),
         ({"epochs": [1.5]}, None, "1.5 is no value of epochs"),
-        ({"sampling": ["most"]}, None, "'most' is no value of sampling"),
+        ({"lr": [0.1234567, 0.12345671]}, None, "0.123457 is there twice"),
+        ({"lr": [1, 1.0]}, None, "1 is there twice"),
+        ({"ood_val_by": ["most"]}, None, "'most' is no value of ood_val_by"),
+        ({"sampling": ["all", "good"]}, None, "chooses test molecules too"),
+        ({"test_size": [10, 20]}, None, "chooses test molecules too"),
+        ({"debug_dataset_size": [10, 20]}, None, "chooses test molecules too"),
+        ({"data_seed": [1, 2]}, None, "give --data an entry for each value"),
         ({"seed": [1, 2]}, None, "use --seeds"),
         ({"weights": ["mini"]}, None, "give --encoders an entry"),
         ({"encoder_lr": [1.0]}, None, "does not finetune"),

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from jobs import suite as suite_job
@@ -23,23 +22,11 @@ from pipeline.runtime.errors import InputError
 from pipeline.suite.cells import read_energies
 from pipeline.suite.compared import reference_of
 from pipeline.suite.run import run_suite
-from pipeline.suite.search import Search
 from pipeline.suite.settings import SuiteSettings
 from pipeline.suite.tables import tables_of
 from pipeline.training.settings import TrainSettings
 from tests.commands import assert_one_line, start_job, wait_until
-from tests.made_sets import hiv, moses
-
-NAMES = ("train", "iid_val", "iid_test", "ood_val", "ood_test")
-SHARED = {"ood_val_by": "molecule", "epochs": 3, "hidden_dim": 16, "device": "cpu", "views": None}
-SEEDS = [1, 2]
-
-
-def write_split(path: Path, inside: list[str], outside: list[str]) -> None:
-    """40 training molecules and 10 of each other kind of these, and 20 OOD ones twice."""
-    parts = [inside[:40], inside[40:50], inside[50:60], outside[:20], outside[20:40]]
-    items = {name: [{"smiles": s} for s in part] for name, part in zip(NAMES, parts)}
-    path.write_text(json.dumps({"split": items}))
+from tests.suite.grids import SHARED, cells_in, of, settings
 
 
 def csv_rows(path: Path) -> list[dict[str, str]]:
@@ -47,35 +34,10 @@ def csv_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def settings(home: Path, **changes: Any) -> SuiteSettings:
-    usual = {
-        "data": [str(home / "a.json"), str(home / "b.json")], "encoders": ["descriptors"],
-        "detectors": ["knn", "isolation_forest", "msp", "dpo"], "seeds": SEEDS, "cross": True,
-        "sweep": {"dpo_beta": [0.1, 1.0]}, "output_dir": str(home / "out"),
-        "cache_root": str(home / "store"), "bootstrap_samples": 100, "parallel_runs": 1,
-    }  # fmt: skip
-    return SuiteSettings(**{**SHARED, **usual, **changes})
-
-
-@pytest.fixture(scope="module")
-def home(ray_session, tmp_path_factory) -> Path:
-    """Two splits; three test molecules of the second are training molecules of the first."""
-    folder = tmp_path_factory.mktemp("suite")
-    inside, outside = moses(), [s for s in hiv() if len(s) < 60]
-    write_split(folder / "a.json", inside[:60], outside[:40])
-    other = [*inside[100:150], *inside[:3], *inside[150:157]]
-    write_split(folder / "b.json", other, outside[40:80])
-    return folder
-
-
 @pytest.fixture(scope="module")
 def made(home) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The suite's summary, and its rows."""
-    return run_suite(settings(home)), pq.read_table(home / "out/cells.parquet").to_pylist()
-
-
-def of(rows: list[dict[str, Any]], **labels: Any) -> list[dict[str, Any]]:
-    return [row for row in rows if all(row[name] == value for name, value in labels.items())]
+    return run_suite(settings(home)), cells_in(home / "out")
 
 
 def test_the_report_shows_what_a_suite_wrote(made, home):
@@ -193,7 +155,7 @@ def test_a_killed_suite_goes_on(made, home, tmp_path):
     run_suite(asked)
     after = stamps(output)
     assert {name: after[name] for name in before} == before and len(after) == 28
-    rows = pq.read_table(output / "cells.parquet").to_pylist()
+    rows = cells_in(output)
     for mine, whole in zip(without_costs(rows), without_costs(made[1]), strict=True):
         assert mine == pytest.approx(whole, nan_ok=True, abs=1e-5)
     assert not (output / ".ray_train").exists()
@@ -213,25 +175,9 @@ def test_the_same_command_makes_only_what_failed_and_ends_with_1(made, home, cap
     assert "descriptors/knn" in out and "failed      msp on descriptors, a: 1 cells" in out
     assert "best descriptor" in out and "1 done, 1 failed" in out
     assert stamps(home / "out") == before
-
-
-def test_a_search_takes_the_best_on_validation_and_is_not_made_twice(home, monkeypatch):
-    asked = settings(
-        home, data=[str(home / "a.json")], detectors=["tanimoto", "knn"], cross=False, search=2,
-        sweep={"knn_k": {"least": 1, "most": 30}}, output_dir=str(home / "searched"),
-    )  # fmt: skip
-    run_suite(asked)
-    [path] = (home / "searched/searches").glob("*.json")
-    found = json.loads(path.read_text())
-    best = max(found["trials"], key=lambda trial: trial["val_auroc"])
-    assert len(found["trials"]) == 2 and found["best"] == best["settings"]
-    assert all(1 <= trial["settings"]["knn_k"] <= 30 for trial in found["trials"])
-    rows = pq.read_table(home / "searched/cells.parquet").to_pylist()
-    assert [row["variant"] for row in rows] == ["", "searched"]
-    assert rows[1]["knn_k"] == best["settings"]["knn_k"]
-    assert rows[1]["val_auroc"] == pytest.approx(best["val_auroc"])
-    monkeypatch.setattr(Search, "_search", None)  # a second search would fail
-    run_suite(asked)
+    # Of the earlier grid's tables, none is left beside this one's.
+    assert (home / "out/tables/auroc.md").exists()
+    assert not (home / "out/tables/cross_auroc.md").exists()
 
 
 @pytest.mark.parametrize(

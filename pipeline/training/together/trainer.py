@@ -147,6 +147,7 @@ def _together(
     if not good:
         remove(f"{storage}/{name}")
         return made
-    # The state goes once the last of them is written: till then a new start need not train again.
+    # The state goes once the last of them is written: till then a new start with the same heads
+    # need not train again.
     made[good[-1]] = replace(made[good[-1]], leftovers=(f"{storage}/{name}",))
     return made
