@@ -54,6 +54,16 @@ def _cells(summary: dict[str, Any]) -> list[str]:
         )
     if len(failed) > SHOWN:
         lines.append(f"failed      and {len(failed) - SHOWN} more, in summary.json")
+    trials = summary["failed_trials"]
+    if trials:
+        first = trials[0]
+        lines.append(
+            f"trials      {len(trials):,} of searches failed, the first of {first['detector']} on "
+            f"{first['encoder']}, {first['data']}: {first['reason']}"
+        )
+    for each in summary["failed_audits"][:SHOWN]:
+        where = f"{each['data']} tested on {each['test_data']}"
+        lines.append(f"no audit    of {where}: {each['reason']}")
     return lines
 
 

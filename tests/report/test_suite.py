@@ -7,10 +7,7 @@ import re
 import numpy as np
 import pyarrow as pa
 
-from tests.report.made_folders import (
-    suite_cells,
-    write_suite,
-)
+from tests.report.made_folders import suite_cells, write_json, write_suite
 from tests.report.pages import page_of, text_of
 
 
@@ -107,3 +104,14 @@ def test_a_suite_says_what_no_seed_changes_what_failed_and_what_was_left_out(tmp
 def test_the_best_descriptor_is_named_in_the_suites_table(tmp_path):
     write_suite(tmp_path)
     assert "0.860 (rings) 0.550" in text_of(page_of(tmp_path))
+
+
+def test_audits_and_trials_that_failed_are_told(tmp_path):
+    made = write_suite(tmp_path)
+    audit = {"data": "set_0", "test_data": "set_1", "reason": "ValueError: no such descriptor"}
+    trial = {"data": "set_0", "encoder": "unimol", "detector": "dpo", "reason": "no room"}
+    more = {"failed_audits": [audit], "failed_trials": [trial, trial]}
+    write_json(tmp_path / "summary.json", made | more)
+    told = text_of(page_of(tmp_path))
+    assert "not scored for set_0 tested on set_1: ValueError: no such descriptor." in told
+    assert "searches that failed: 2; the first, dpo on unimol of set_0: no room." in told

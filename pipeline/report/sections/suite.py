@@ -54,6 +54,7 @@ def suite_section(folder: Folder, settings: ReportSettings) -> Section:
         )
         return section
     _warnings(section, own, summary["warnings"])
+    _not_made(section, summary)
     _ranks(section, summary["statistics"], most)
     section.add(Heading("Data sets by methods"), Charts([_map(own)]))
     section.add(_table(own, "Mean ± standard deviation over seeds", most))
@@ -106,6 +107,23 @@ def _warnings(section: Section, own: Sequence[Group], warnings: Sequence[Group])
         section.say(f"{more} more such warnings are in {SUMMARY}.", "warning")
     if all(each["best_descriptor_auroc"] is None for each in own):
         section.lacks("What needs no training is not compared: the cells do not have its AUROC.")
+
+
+def _not_made(section: Section, summary: Mapping[str, Any]) -> None:
+    """Audits and trials of searches that failed, beside cells; summaries of old have neither."""
+    for each in summary.get("failed_audits", ()):
+        section.lacks(
+            f"What needs no training was not scored for {each['data']} tested on "
+            f"{each['test_data']}: {each['reason']}."
+        )
+    trials = summary.get("failed_trials", ())
+    if trials:
+        first = trials[0]
+        section.say(
+            f"Trials of searches that failed: {len(trials):,}; the first, {first['detector']} on "
+            f"{first['encoder']} of {first['data']}: {first['reason']}.",
+            "warning",
+        )
 
 
 def _warning_table(warnings: Sequence[Group], most: int) -> Table | None:
