@@ -36,16 +36,18 @@ class Described:
     blocks : by view that an encoder makes, its features (n, width).
     smiles : n canonical SMILES.
     own : (n,) row of each molecule among the ID training molecules, −1 for others; None: all −1.
+    prints : packed ECFP4 (n, 256) uint8, where somebody has made it.
     """
 
     blocks: Mapping[str, np.ndarray]
     smiles: Sequence[str]
     own: np.ndarray | None = None
+    prints: np.ndarray | None = None
 
     @cached_property
     def bits(self) -> np.ndarray:
         """Packed ECFP4 (n, 256) uint8."""
-        return packed_ecfp4(self.smiles)
+        return packed_ecfp4(self.smiles) if self.prints is None else self.prints
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -55,7 +57,8 @@ class Described:
     def take(self, chosen: np.ndarray) -> Described:
         """Those of a mask (n,)."""
         blocks = {view: block[chosen] for view, block in self.blocks.items()}
-        return Described(blocks, list(compress(self.smiles, chosen)), self.rows[chosen])
+        prints = None if self.prints is None else self.prints[chosen]
+        return Described(blocks, list(compress(self.smiles, chosen)), self.rows[chosen], prints)
 
 
 class Standard(NamedTuple):

@@ -18,6 +18,11 @@ def ecfp4_of(molecule: Mol) -> np.ndarray:
     return _ECFP4.GetFingerprintAsNumPy(molecule)
 
 
+def packed_ecfp4_of(molecule: Mol) -> bytes:
+    """ECFP4 of a parsed molecule, eight bits a byte as by `np.packbits`: BITS / 8 bytes."""
+    return np.packbits(ecfp4_of(molecule)).tobytes()
+
+
 def ecfp4(smiles: Sequence[str]) -> np.ndarray:
     """ECFP4 of each molecule: 0 or 1, uint8 (n, BITS)."""
     prints = np.empty((len(smiles), BITS), np.uint8)

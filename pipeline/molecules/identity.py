@@ -29,7 +29,12 @@ RDLogger.DisableLog("rdApp.*")  # the reason for each rejected row is kept with 
 
 
 def canonicalize(smiles: str | None) -> str:
-    """RDKit's canonical SMILES, which reading and writing again does not change.
+    """As `canonical_molecule`, without the molecule."""
+    return canonical_molecule(smiles)[0]
+
+
+def canonical_molecule(smiles: str | None) -> tuple[str, Chem.Mol]:
+    """RDKit's canonical SMILES, which reading and writing again does not change, and as it is read.
 
     A CXSMILES extension (`CC |^1:0|`) counts as far as a plain SMILES can say what it says.
     Atom-map numbers are left out. Where RDKit writes another SMILES at each reading, it is read
@@ -58,7 +63,8 @@ def canonicalize(smiles: str | None) -> str:
         if molecule is None:
             raise RowRejected(f"its canonical SMILES does not parse: {canonical}")
         canonical = Chem.MolToSmiles(molecule)
-    return min(forms[forms.index(canonical) :])
+    first = min(forms[forms.index(canonical) :])
+    return first, molecule if first == forms[-1] else Chem.MolFromSmiles(first)
 
 
 def largest_fragment(canonical_smiles: str) -> str:

@@ -15,10 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
+from rdkit.Chem import MolFromSmiles
 
+from pipeline.molecules.fingerprints import BITS, packed_ecfp4_of
 from pipeline.molecules.folders import DataFile
 from pipeline.molecules.formats import stream_rows
-from pipeline.molecules.identity import canonicalize, largest_fragment, molecule_key
+from pipeline.molecules.identity import canonical_molecule, largest_fragment, molecule_key
 from pipeline.molecules.raw_rows import STRUCTURES
 from pipeline.molecules.rejected import REJECTED, check_any_left, warn_if_many
 from pipeline.molecules.settings import LibrarySettings, SourceSettings
@@ -30,6 +32,7 @@ MOLECULES = pa.schema(
     [("id", pa.string()), ("key", pa.string()), ("smiles", pa.string()), ("split", pa.string()),
      ("label", pa.float64()), ("domain", pa.string())]
 )  # fmt: skip
+FINGERPRINT = "ecfp4"  # the column of packed fingerprints
 BLOCK_ROWS = 4000
 FIRST_ROWS = 1000
 
@@ -124,12 +127,13 @@ def _parse(raw: pa.Table, fragments: str) -> pa.Table:
     return pa.concat_tables(tables).sort_by("row").drop_columns("row")
 
 
-def parse_block(block: pa.Table, fragments: str) -> pa.Table:
+def parse_block(block: pa.Table, fragments: str, fingerprints: bool = False) -> pa.Table:
     """Parse the `smiles` of raw rows; for the reasons see `identity.canonicalize`.
 
     Parameters
     ----------
     fragments : "keep", or "largest" to make each molecule its largest fragment.
+    fingerprints : add FINGERPRINT, of the molecule as it is parsed here.
 
     Returns
     -------
@@ -138,31 +142,35 @@ def parse_block(block: pa.Table, fragments: str) -> pa.Table:
         `fragments_removed` (bool). With STRUCTURES among the rows, a molecule is its structure
         too: other coordinates, another key.
     """
-    keys, canonicals, removed = [], [], []
+    keys, canonicals, removed, prints = [], [], [], []
     stages, reasons = block["stage"].to_pylist(), block["reason"].to_pylist()
     given = "coords" in block.column_names
     coords = block["coords"] if given else [None] * block.num_rows
     for i, smiles in enumerate(block["smiles"].to_pylist()):
-        key, canonical, lost = None, smiles, False
+        key, canonical, lost, bits = None, smiles, False, None
         if reasons[i] is None:
             try:
-                whole = canonical = canonicalize(smiles)
-                if fragments == "largest":
-                    canonical = largest_fragment(whole)
+                whole, molecule = canonical_molecule(smiles)
+                canonical = largest_fragment(whole) if fragments == "largest" else whole
                 if given and not coords[i].is_valid:
                     raise RowRejected("the record has no coordinates (--structures file)")
                 key = molecule_key(canonical, coords[i].values.to_numpy() if given else None)
                 lost = "." in whole and canonical != whole
+                if fingerprints:
+                    bits = packed_ecfp4_of(MolFromSmiles(canonical) if lost else molecule)
             except RowRejected as rejection:
                 stages[i], reasons[i], canonical = "parse", str(rejection), smiles
         keys.append(key)
         canonicals.append(canonical)
         removed.append(lost)
+        prints.append(bits)
     changed = {"smiles": canonicals, "stage": stages, "reason": reasons}
     for name, values in changed.items():
         column = pa.array(values, pa.string())
         block = block.set_column(block.column_names.index(name), name, column)
     block = block.append_column("key", pa.array(keys, pa.string()))
+    if fingerprints:
+        block = block.append_column(FINGERPRINT, pa.array(prints, pa.binary(BITS // 8)))
     return block.append_column("fragments_removed", pa.array(removed, pa.bool_()))
 
 

@@ -28,7 +28,7 @@ from pipeline.molecules.formats import stream_rows
 from pipeline.molecules.raw_rows import STRUCTURES
 from pipeline.molecules.rejected import REJECTED, with_ids
 from pipeline.molecules.settings import LibrarySettings
-from pipeline.molecules.sources import parse_block
+from pipeline.molecules.sources import FINGERPRINT, parse_block
 from pipeline.runtime import dashboard_metrics as metrics
 from pipeline.runtime import telemetry
 from pipeline.runtime.files import parquet_bytes, remove, write_atomically
@@ -92,10 +92,10 @@ def look_up(chunk: pa.Table, step: Step, fragments: str) -> pa.Table:
         `molecules` ready to encode, or rejected before (TO_ENCODE); `unmade`, without a conformer
         (TO_EMBED).
     """
-    parsed = parse_block(unpacked(chunk["rows"][0]), fragments)
-    found = {}
+    parsed = parse_block(unpacked(chunk["rows"][0]), fragments, fingerprints=True)
+    found, plain = {}, parsed.drop_columns([FINGERPRINT])
     for view, plan in ray.get(step.plans).items():
-        for name, table in _look_up(parsed, plan, step.run).items():
+        for name, table in _look_up(plain, plan, step.run).items():
             found[of_view(name, view)] = table
     given = [name for name in STRUCTURES.names if name in parsed.column_names]
     return _row(chunk, rows=parsed.drop_columns(given), **found)

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 
 from pipeline.detectors.feature_space import Described
 from pipeline.evaluation.calibration import Calibration
-from pipeline.molecules.fingerprints import packed_ecfp4
+from pipeline.molecules.fingerprints import BITS, packed_ecfp4
 from pipeline.molecules.neighbours import nearest
+from pipeline.molecules.sources import FINGERPRINT
 from pipeline.scoring.levels import SCORES, Levels, relevelled
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.trust.in_checkpoint import KeptErrors
@@ -62,12 +63,15 @@ class Judge:
 
         Parameters
         ----------
-        rows : n molecules, none twice: `id`, `key`, `smiles`, `structure`.
+        rows : n molecules, none twice: `id`, `key`, `smiles`, `structure`, and FINGERPRINT.
         blocks : each view's features (n, width).
         """
         keys = rows["key"].to_pylist()
         own = self.checkpoint.references.rows(keys)
-        molecules = Described(blocks, rows["smiles"].to_pylist(), own)
+        bits = np.frombuffer(b"".join(rows[FINGERPRINT].to_pylist()), np.uint8)
+        molecules = Described(
+            blocks, rows["smiles"].to_pylist(), own, bits.reshape(len(keys), BITS // 8)
+        )
         energies = self.checkpoint.scores(molecules, device)
         p_values = self.calibration.p_values(energies)
         if self.cross is not None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rdkit import Chem
 
+from pipeline.molecules.fingerprints import packed_ecfp4
 from pipeline.molecules.identity import canonicalize, molecule_key
+from pipeline.molecules.raw_rows import RAW, raw_rows
 from pipeline.molecules.rejected import with_ids
+from pipeline.molecules.sources import FINGERPRINT, parse_block
 from pipeline.runtime.errors import InputError, RowRejected
 from tests.molecules.data_files import DRUGOOD, SMILES, read, rows, save
+from tests.molecules.test_identity import UNSTABLE, WRITTEN
 
 
 def test_malformed_csv_rows_are_rejected_and_the_others_keep_their_numbers(ray_session, tmp_path):
@@ -124,3 +129,17 @@ def test_a_rejected_molecule_is_reported_for_each_of_its_rows():
     assert with_ids(rejected, molecules).to_pylist() == [
         {"id": name, "smiles": "C", "stage": "encode", "reason": "why"} for name in ("a", "c")
     ]
+
+
+@pytest.mark.parametrize("fragments", ["keep", "largest"])
+def test_fingerprints_are_those_of_the_canonical_smiles(fragments):
+    odd = ["CCN.Cl", "xx", "[CH3:1]C", "CC |^1:0|", "[Na+].[O-]c1ccccc1", r"F/C=C\F", *UNSTABLE]
+    written = [*odd, *WRITTEN[:80]]
+    raw = raw_rows({"id": written, "smiles": written}, len(written), RAW)
+    parsed = parse_block(raw, fragments, fingerprints=True)
+    assert parsed.drop_columns([FINGERPRINT]).equals(parse_block(raw, fragments))
+    good = parsed.filter(parsed["reason"].is_null())
+    assert parsed[FINGERPRINT].null_count == parsed.num_rows - good.num_rows == 1
+    bits = np.frombuffer(b"".join(good[FINGERPRINT].to_pylist()), np.uint8)
+    expected = packed_ecfp4(good["smiles"].to_pylist())
+    np.testing.assert_array_equal(bits.reshape(expected.shape), expected)
