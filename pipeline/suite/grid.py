@@ -18,8 +18,9 @@ from pipeline.detectors.settings import EnergyHeadSettings, PropertyHeadSettings
 from pipeline.encoders.settings import EncoderSettings
 from pipeline.molecules.settings import SamplingSettings
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.settings import OptimizerSettings
 from pipeline.suite.settings import INSTEAD, SuiteSettings, check_value
-from pipeline.training.settings import FinetuneSettings, OptimizerSettings, TrainSettings
+from pipeline.training.settings import FinetuneSettings, TrainSettings
 
 Variant = dict[str, Any]
 FOUND = "searched"  # the name of what a search has found

@@ -1,0 +1,84 @@
+"""Features as the generator learns them: standardised, or whitened principal components."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.detectors.feature_space import Standard
+
+ROWS_A_COLUMN = 20  # below that many, a full covariance of the features is hardly known
+LEAST_VARIANCE = 1e-6  # of a component, as a share of the first's: less is rounding
+EXPLAINED = 0.999  # share of the variance that the components keep
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """An invertible map, but for what whitening leaves out.
+
+    Attributes
+    ----------
+    standard : mean and deviation of the training rows, which nothing is divided by that hardly
+        varies; see `Standard.of`.
+    components : (k, d) of the standardised rows, each over its deviation; None: not whitened.
+    inverse : (k, d) back to standardised rows.
+    explained : share of the standardised rows' variance that is kept.
+    """
+
+    standard: Standard
+    components: np.ndarray | None = None
+    inverse: np.ndarray | None = None
+    explained: float = 1.0
+
+    @classmethod
+    def fit(cls, features: np.ndarray, whiten: str) -> Scaling:
+        """Of training rows (n, d).
+
+        Parameters
+        ----------
+        whiten : "on", "off" or "auto", see `GeneratorSettings.whiten`.
+        """
+        rows, columns = features.shape
+        standard = Standard.of(features)
+        if whiten == "off" or (whiten == "auto" and rows >= ROWS_A_COLUMN * columns):
+            return cls(standard)
+        z = standard(features).astype(np.float64)
+        variances, vectors = np.linalg.eigh(z.T @ z / rows)
+        variances, vectors = variances[::-1].clip(min=0), vectors[:, ::-1]
+        shares = np.cumsum(variances) / variances.sum()
+        most = int((variances > LEAST_VARIANCE * variances[0]).sum())
+        k = min(most, int(np.searchsorted(shares, EXPLAINED)) + 1)
+        kept, deviation = vectors[:, :k].T, np.sqrt(variances[:k, None])
+        return cls(standard, kept / deviation, kept * deviation, float(shares[k - 1]))
+
+    @property
+    def width(self) -> int:
+        """Columns that the generator learns."""
+        return len(self.standard.mean if self.components is None else self.components)
+
+    def inward(self, features: np.ndarray) -> np.ndarray:
+        """Rows (n, d) as the generator learns them: (n, width) float32."""
+        z = self.standard(features)
+        return z if self.components is None else (z @ self.components.T).astype(np.float32)
+
+    def outward(self, made: np.ndarray) -> np.ndarray:
+        """What `inward` made of rows (n, d), as features again: float32."""
+        z = made if self.inverse is None else made @ self.inverse
+        return (z * self.standard.scale + self.standard.mean).astype(np.float32)
+
+    def save(self) -> dict[str, np.ndarray]:
+        """Name → array."""
+        arrays = self.standard._asdict()
+        if self.components is not None:
+            arrays |= {"components": self.components, "inverse": self.inverse}
+        return {**arrays, "explained": np.array([self.explained])}
+
+    @classmethod
+    def load(cls, arrays: Mapping[str, np.ndarray]) -> Scaling:
+        """Of what `save` gave."""
+        return cls(
+            Standard(arrays["mean"], arrays["scale"]), arrays.get("components"),
+            arrays.get("inverse"), float(arrays["explained"][0]),
+        )  # fmt: skip
