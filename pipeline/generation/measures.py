@@ -16,7 +16,7 @@ from pipeline.runtime.errors import InputError
 
 MOST_ROWS = 2000  # a side: distances of all pairs are taken
 NEAREST = 5
-TREES, FOLDS = 200, 5
+TREES, FOLDS = 100, 5
 LEAST_ROWS = 2 * FOLDS
 
 MEASURES = ("precision", "recall", "density", "coverage", "told_apart_auroc")

@@ -85,12 +85,12 @@ class Gathered:
     @property
     def quality(self) -> np.ndarray:
         """Of each candidate."""
-        return np.concatenate([each.quality for each in self.judged])
+        return np.concatenate([np.empty(0), *(each.quality for each in self.judged)])
 
     @property
     def is_copy(self) -> np.ndarray:
         """Of each candidate."""
-        return np.concatenate([each.is_copy for each in self.judged])
+        return np.concatenate([np.empty(0, bool), *(each.is_copy for each in self.judged)])
 
     def passing(self, threshold: float) -> np.ndarray:
         """Which candidates are no copies and at least that good: (n,) bool."""
@@ -105,7 +105,7 @@ class Gathered:
     @property
     def missing(self) -> int:
         """How many are still wanted."""
-        return self.wanted - int(self.returned.sum()) if self.judged else self.wanted
+        return self.wanted - int(self.returned.sum())
 
     def counts(self) -> dict[str, int]:
         """Candidates by what became of them; the numbers but `asked` and `shortfall` add up."""

@@ -248,10 +248,12 @@ class GeneratorState:
         told = fitted(noisy, classes, signal, noise, shares)
         return torch.from_numpy(np.square(told - target).mean(axis=1)).to(self.device)
 
-    def _class_mean(self, losses: Tensor) -> float:
-        """The mean over classes of each class's mean."""
+    def _class_mean(self, losses: Tensor, of: Tensor | None = None) -> float:
+        """The mean over classes of each class's mean, of all held-out draws or some (mask)."""
         classes = self.holdout.classes
-        means = [losses[classes == c].mean() for c in range(self.count)]
+        if of is not None:
+            losses, classes = losses[of], classes[of]
+        means = [losses[classes == c].mean() for c in classes.unique()]
         return torch.stack(means).mean().item()
 
     def losses_by_time(self) -> list[dict[str, float]]:
@@ -267,7 +269,7 @@ class GeneratorState:
         for low, high in zip(edges, edges[1:]):
             here = (self.holdout.steps >= low) & (self.holdout.steps < high)
             if here.any():
-                means = {f"{name}_loss": each[here].mean().item() for name, each in of.items()}
+                means = {f"{name}_loss": self._class_mean(each, here) for name, each in of.items()}
                 lines.append({"from_step": int(low), "to_step": int(high), **means})
         return lines
 
