@@ -15,6 +15,7 @@ from pipeline.generation.run import run_generation
 from pipeline.generation.settings import GenerateSettings
 from pipeline.store.keyed_table import feature_matrix
 from tests.conftest import SAMPLE
+from tests.report.pages import page_of, text_of
 
 FLAGS = {
     "data_file": str(SAMPLE), "foundation_model": "descriptors", "all_splits": True,
@@ -98,6 +99,17 @@ def test_a_strict_gate_returns_less_and_says_so(made, tmp_path, capsys):
     assert rows.num_rows < 30 and set(rows["class"].to_pylist()) <= {"1"}
     missing = 30 - rows.num_rows
     assert f"WARNING: {missing} of 30 samples of class 1 are missing" in capsys.readouterr().out
+
+
+def test_the_page_shows_what_was_learned_and_what_samples_are_worth(made):
+    page = page_of(made[2])
+    told = text_of(page)
+    (made[2] / "report.html").unlink()
+    returned = sum(counts["returned"] for counts in made[1]["classes"].values())
+    assert returned and "Generated features" in told and "Samples returned: " in told
+    assert page.count('role="img" aria-label="') >= 2
+    for shown in ("best linear guess", "second real sample", "Told apart (AUROC)", "Missing"):
+        assert shown in told
 
 
 @pytest.mark.parametrize(
