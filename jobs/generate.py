@@ -22,15 +22,17 @@ def generate(settings: GenerateSettings) -> None:
 
     summary = run_generation(settings)
     made, folder = summary["generator"], settings.output_dir
-    losses = made["best_losses"]
+    losses = made["losses"]
     say(
         f"rows        {summary['rows_in']:,} in the file: {summary['rows_used']:,} used, "
         f"{summary['rows_of_other_splits']:,} of other splits, {summary['rejected']:,} rejected",
+        *_repeats(summary["rows_that_repeat_another"]),
         f"generator   {made['parameters']:,} parameters on {made['learned_columns']:,} columns "
         f"({100 * made['variance_kept']:.1f} % of the variance), "
         f"{made['train_time_seconds']:.0f} s",
-        f"learned     held-out loss {losses['heldout']:.4f} at step {made['best_step']:,}; best "
-        f"linear guess {losses['linear']:.4f}, zero {losses['zero']:.4f}",
+        f"learned     loss on rows it has not seen {losses['model']:.4f} (weights of step "
+        f"{made['best_step']:,}); best linear guess {losses['linear']:.4f}, zero "
+        f"{losses['zero']:.4f}",
         *([] if made["better_than_linear"] else [
             "            WARNING: no better than a Gaussian of each class; draw from that instead"
         ]),
@@ -42,6 +44,12 @@ def generate(settings: GenerateSettings) -> None:
         f"generator   {folder}/generator",
         f"figures     {folder}/learning.png, quality.png, map.png",
     )  # fmt: skip
+
+
+def _repeats(count: int) -> list[str]:
+    if not count:
+        return []
+    return [f"            {count:,} have the features of another row; such rows stay together"]
 
 
 def _counts(classes: dict[str, dict[str, int]]) -> list[str]:
@@ -66,7 +74,10 @@ def _measures(measured: dict[str, dict[str, Any]]) -> list[str]:
     for name, samples in measured.items():
         sizes = [found["rows"] for found in samples.values() if found]
         if not sizes:
-            lines += ["", f"class {name}: too few held-out rows to compare samples with"]
+            lines += [
+                "",
+                f"class {name}: too few held-out rows (20 are needed) to compare samples with",
+            ]
             continue
         rows = [
             [sample, *("too few" if found is None else f"{found[each]:.3f}" for each in MEASURES)]

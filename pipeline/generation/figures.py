@@ -53,7 +53,7 @@ def learning_figure(
 def quality_figure(
     quality: Mapping[str, np.ndarray], real: Mapping[str, np.ndarray], threshold: float, path: str
 ) -> None:
-    """Histograms of quality of each class: candidates, and real features that were not held out.
+    """Histograms of quality of each class: candidates, and real rows that set no scale.
 
     Parameters
     ----------
@@ -81,12 +81,14 @@ def map_figure(
 ) -> None:  # fmt: skip
     """Real, returned and refused features of each class in the plane of the real ones.
 
-    By UMAP of umap-learn where that is installed, else by PCA.
+    By UMAP of umap-learn where that is installed, else by PCA. Of one feature there is no map.
 
     Parameters
     ----------
     real, returned, refused : by class, standardised (n, d).
     """
+    if next(iter(real.values())).shape[1] < 2:
+        return
     rng = np.random.default_rng(seed)
     some = {
         kind: {name: rows[rng.permutation(len(rows))[:MOST_POINTS]] for name, rows in each.items()}
@@ -112,10 +114,10 @@ def _plane(rows: np.ndarray, seed: int):
     if importlib.util.find_spec("umap") and len(rows) > 15:
         import umap
 
-        return umap.UMAP(random_state=seed).fit(rows).transform, "UMAP"
+        return umap.UMAP(random_state=seed % 2**32).fit(rows).transform, "UMAP"
     from sklearn.decomposition import PCA
 
-    made = PCA(2, svd_solver="randomized", random_state=seed).fit(rows)
+    made = PCA(2, svd_solver="randomized", random_state=seed % 2**32).fit(rows)
     return made.transform, "Principal component"
 
 

@@ -12,55 +12,43 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from pipeline.runtime.errors import InputError
+from pipeline.generation.diffusion.baselines import Gaussian
+from pipeline.generation.packages import package
 
 MOST_ROWS = 2000  # a side: distances of all pairs are taken
 NEAREST = 5
 TREES, FOLDS = 100, 5
-LEAST_ROWS = 2 * FOLDS
-
-MEASURES = ("precision", "recall", "density", "coverage", "told_apart_auroc")
+LEAST_ROWS = 20  # of fewer, measures are chance
 
 
 def measure(
     real: np.ndarray, others: Mapping[str, np.ndarray], seed: int
 ) -> dict[str, dict[str, float] | None]:
-    """The measures of each of some samples against one real one.
-
-    All samples are cut to the size of the smallest that has at least LEAST_ROWS; others get None.
+    """The measures of each of some samples against a real one, of as many rows each.
 
     Parameters
     ----------
-    real, others : standardised features (n, d) of one class.
+    real, others : standardised features (n, d) of one class. Of a sample with fewer rows than the
+        real one has there are no measures: None.
     """
-    enough = [len(rows) for rows in (real, *others.values()) if len(rows) >= LEAST_ROWS]
-    if len(real) < LEAST_ROWS:
+    size = min(MOST_ROWS, len(real))
+    if size < LEAST_ROWS:
         return dict.fromkeys(others)
-    size = min(MOST_ROWS, *enough)
     rng = np.random.default_rng([seed, size])
     cut = real[rng.permutation(len(real))[:size]]
     found: dict[str, dict[str, float] | None] = {}
     for name, rows in others.items():
-        if len(rows) < LEAST_ROWS:
-            found[name] = None
-            continue
-        some = rows[rng.permutation(len(rows))[:size]]
-        found[name] = {
-            "rows": size, **_prdc(cut, some), "told_apart_auroc": told_apart(cut, some, seed)
-        }  # fmt: skip
+        found[name] = None
+        if len(rows) >= size:
+            some = rows[rng.permutation(len(rows))[:size]]
+            auroc = told_apart(cut, some, seed)
+            found[name] = {"rows": size, **_prdc(cut, some), "told_apart_auroc": auroc}
     return found
 
 
 def _prdc(real: np.ndarray, made: np.ndarray) -> dict[str, float]:
-    try:
-        from prdc import compute_prdc
-    except ImportError:
-        raise InputError(
-            "measures of generated features need prdc; install it by: "
-            "pip install 'molsieve[generation]'"
-        ) from None
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its sizes
-        found = compute_prdc(real, made, min(NEAREST, len(real) - 2))
+        found = package("prdc").compute_prdc(real, made, NEAREST)
     return {name: float(value) for name, value in found.items()}
 
 
@@ -81,14 +69,8 @@ def told_apart(real: np.ndarray, made: np.ndarray, seed: int) -> float:
 
 
 def gaussian(train: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """The cheapest generator: a Gaussian of a class's training rows, shrunk by Ledoit and Wolf."""
-    from sklearn.covariance import LedoitWolf
-
-    fitted = LedoitWolf().fit(train)
-    rng = np.random.default_rng([seed, count])
-    variances, vectors = np.linalg.eigh(fitted.covariance_)
-    drawn = rng.standard_normal((count, train.shape[1])) * np.sqrt(variances.clip(min=0))
-    return (fitted.location_ + drawn @ vectors.T).astype(np.float32)
+    """The cheapest generator: a Gaussian of a class's training rows (n, d)."""
+    return Gaussian.fit(train).draw(np.random.default_rng([seed, count]), count)
 
 
 def noise(train: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,8 @@ from pipeline.detectors.feature_distances import nearest_features
 
 log = logging.getLogger(__name__)
 
-COPY_QUANTILE = 0.01  # of the distances between training features, leave-one-out
+COPY_QUANTILE = 0.01  # of the distances between different training features, leave-one-out
+MOST_FOR_COPIES = 10_000  # training features whose nearest other one is looked for
 LOOSE = 0.05  # a second threshold that is always told
 
 
@@ -50,8 +51,11 @@ class Judge:
     def fit(cls, train: np.ndarray, held_out: np.ndarray, neighbours: int) -> Judge:
         """Of standardised features (n, d) and (h, d) of a class."""
         k = min(neighbours, len(train) - 1)
-        among = nearest_features(train, train, 1, own=np.arange(len(train))).distance[:, 0]
         far = nearest_features(held_out, train, k).distance[:, -1]
+        distinct = np.unique(train, axis=0)
+        rng = np.random.default_rng(len(distinct))
+        some = np.sort(rng.permutation(len(distinct))[:MOST_FOR_COPIES])
+        among = nearest_features(distinct[some], distinct, 1, own=some).distance[:, 0]
         return cls(train, k, np.sort(far), float(np.quantile(among, COPY_QUANTILE)))
 
     def __call__(self, candidates: np.ndarray) -> Judged:
@@ -61,36 +65,36 @@ class Judge:
         return Judged(1 - nearer / len(self.held_out), distance[:, 0] <= self.copy_distance)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Gathered:
     """What became of one class's candidates; every one is counted once.
 
     Attributes
     ----------
-    candidates : (n, d) features of all rounds, in the order in which they were drawn.
+    features : (n, d) candidates of all rounds, in the order in which they were drawn.
     quality, is_copy : (n,) of them.
-    returned : (n,) bool.
     """
 
     wanted: int
     threshold: float
-    candidates: list[np.ndarray] = field(default_factory=list)
-    judged: list[Judged] = field(default_factory=list)
+    features: np.ndarray
+    quality: np.ndarray
+    is_copy: np.ndarray
 
-    @property
-    def features(self) -> np.ndarray:
-        """All candidates (n, d)."""
-        return np.concatenate(self.candidates)
+    @classmethod
+    def nothing(cls, wanted: int, threshold: float, columns: int) -> Gathered:
+        """Before any candidate is drawn."""
+        features = np.empty((0, columns), np.float32)
+        return cls(wanted, threshold, features, np.empty(0), np.empty(0, bool))
 
-    @property
-    def quality(self) -> np.ndarray:
-        """Of each candidate."""
-        return np.concatenate([np.empty(0), *(each.quality for each in self.judged)])
-
-    @property
-    def is_copy(self) -> np.ndarray:
-        """Of each candidate."""
-        return np.concatenate([np.empty(0, bool), *(each.is_copy for each in self.judged)])
+    def and_more(self, features: np.ndarray, judged: Judged) -> Gathered:
+        """With another round's candidates (m, d)."""
+        return replace(
+            self,
+            features=np.concatenate([self.features, features]),
+            quality=np.concatenate([self.quality, judged.quality]),
+            is_copy=np.concatenate([self.is_copy, judged.is_copy]),
+        )
 
     def passing(self, threshold: float) -> np.ndarray:
         """Which candidates are no copies and at least that good: (n,) bool."""
@@ -144,18 +148,17 @@ def gather(
     draw : candidates (n, d) of classes (n,) in some round.
     threshold, multiplier, attempts : see `GateSettings`.
     """
-    gathered = [Gathered(number, threshold) for number in wanted]
+    columns = judges[0].train.shape[1]
+    gathered = [Gathered.nothing(number, threshold, columns) for number in wanted]
     for attempt in range(attempts):
         sizes = [int(np.ceil(multiplier * each.missing)) for each in gathered]
         if not any(sizes):
             break
         classes = np.repeat(np.arange(len(sizes)), sizes)
         made = draw(classes, attempt)
-        for number, (judge, each) in enumerate(zip(judges, gathered)):
+        for number, judge in enumerate(judges):
             mine = made[classes == number]
-            if len(mine):
-                each.candidates.append(mine)
-                each.judged.append(judge(standardised(mine)))
+            gathered[number] = gathered[number].and_more(mine, judge(standardised(mine)))
         told = ", ".join(f"{each.wanted - each.missing:,} of {each.wanted:,}" for each in gathered)
         log.info("round %s of %s: %s candidates; returned so far: %s", attempt + 1, attempts,
                  f"{len(classes):,}", told)  # fmt: skip

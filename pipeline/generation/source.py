@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import fsspec
@@ -18,7 +17,7 @@ from pipeline.encoding.plan import check_inputs, open_run
 from pipeline.encoding.stored_features import encode_molecules
 from pipeline.generation.settings import GenerateSettings
 from pipeline.molecules.rejected import REJECTED
-from pipeline.runtime.errors import InputError
+from pipeline.runtime.errors import InputError, told
 from pipeline.runtime.text import some
 
 log = logging.getLogger(__name__)
@@ -83,12 +82,19 @@ def read_source(settings: GenerateSettings) -> Source:
     names = tuple(sorted(set(labels)))
     _check_classes(Counter(labels.tolist()), settings)
     numbers = {name: number for number, name in enumerate(names)}
-    features = np.stack(table["features"].to_numpy(zero_copy_only=False)).astype(np.float32)
+    features = _matrix(table["features"])
     _check_features(features, table["id"].to_pylist(), settings)
     return Source(
         table["id"].to_pylist(), features, np.array([numbers[each] for each in labels]), names,
         rejected, rows_in, other, notes, described,
     )  # fmt: skip
+
+
+def _matrix(lists: pa.ChunkedArray) -> np.ndarray:
+    """Lists of one length as rows (n, d) float32."""
+    lists = lists.combine_chunks()
+    flat = lists.flatten().cast(pa.float32()).to_numpy(zero_copy_only=False)
+    return flat.reshape(len(lists), -1)
 
 
 Read = tuple[pa.Table, pa.Table, int, Sequence[str], str]
@@ -128,19 +134,10 @@ def _of_a_column(settings: GenerateSettings) -> Read:
     name, column = settings.data_file, settings.features_column
     if settings.class_column is None:
         raise InputError("--features_column needs --class_column, the column that has the class")
-    try:
-        fs, path = fsspec.url_to_fs(name)
-        table = pq.read_table(io.BytesIO(fs.cat_file(path)))
-    except (OSError, ValueError) as error:
-        raise InputError(f"--data_file {name}: not a Parquet file: {error}") from None
     asked = {"features_column": column, "class_column": settings.class_column,
              "id_column": settings.id_column, "split_column": settings.split_column}  # fmt: skip
-    for flag, asked_for in asked.items():
-        if asked_for is not None and asked_for not in table.column_names:
-            raise InputError(
-                f"--{flag} {asked_for}: {name} has no such column; it has "
-                f"{some(table.column_names, 12)}"
-            )
+    table = _read_columns(name, asked)
+    _check_lists(table[column], settings)
     ids = [f"row {number}" for number in range(table.num_rows)]
     if settings.id_column is not None:
         ids = [str(value) for value in table[settings.id_column].to_pylist()]
@@ -149,14 +146,10 @@ def _of_a_column(settings: GenerateSettings) -> Read:
         "smiles": pa.nulls(table.num_rows, pa.string()),
         "split": pa.nulls(table.num_rows, pa.string())
         if settings.split_column is None
-        else table[settings.split_column].cast(pa.string()),
-        "class": table[settings.class_column].cast(pa.string()),
+        else _texts(table[settings.split_column], "split_column", settings),
+        "class": _texts(table[settings.class_column], "class_column", settings),
         "features": table[column],
     }
-    kind = table[column].type
-    if not (pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
-            or pa.types.is_large_list(kind)):  # fmt: skip
-        raise InputError(f"--features_column {column}: it holds {kind}, not lists of numbers")
     lengths = pc.list_value_length(table[column])
     width = pc.mode(lengths)[0]["mode"].as_py()
     fits = pc.fill_null(pc.equal(lengths, width), False)
@@ -165,6 +158,51 @@ def _of_a_column(settings: GenerateSettings) -> Read:
     rejected = _rejections(bad, "features", f"it has no {width} features, as most rows have")
     log.info("%s: %s rows, lists of %s in column %s", name, f"{table.num_rows:,}", width, column)
     return made.filter(fits), rejected, table.num_rows, (), f"column {column}"
+
+
+def _read_columns(name: str, asked: Mapping[str, str | None]) -> pa.Table:
+    """Columns of a Parquet file. InputError if it is none, or lacks one (by its flag)."""
+    try:
+        fs, path = fsspec.url_to_fs(name)
+        with fs.open(path, "rb") as file:
+            parquet = pq.ParquetFile(file)
+            has = parquet.schema_arrow.names
+            for flag, column in asked.items():
+                if column is not None and column not in has:
+                    raise InputError(
+                        f"--{flag} {column}: {name} has no such column; it has {some(has, 12)}"
+                    )
+            return parquet.read([column for column in asked.values() if column is not None])
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"--data_file {name}: not a Parquet file: {told(error)}") from None
+
+
+def _check_lists(column: pa.ChunkedArray, settings: GenerateSettings) -> None:
+    kind, flag = column.type, f"--features_column {settings.features_column}"
+    is_list = any(
+        test(kind)
+        for test in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    )
+    numeric = is_list and (
+        pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
+    )
+    if not numeric:
+        raise InputError(f"{flag}: it holds {kind}, not lists of numbers")
+    if column.null_count == len(column):
+        raise InputError(f"{flag}: {settings.data_file} has no rows with features")
+
+
+def _texts(column: pa.ChunkedArray, flag: str, settings: GenerateSettings) -> pa.ChunkedArray:
+    """A column as text; NaN is missing. InputError if it holds lists or structures."""
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    try:
+        return column.cast(pa.string())
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        name = getattr(settings, flag)
+        raise InputError(f"--{flag} {name}: it holds {column.type}, not classes") from None
 
 
 def _rejections(rows: pa.Table, stage: str, reason: str) -> pa.Table:

@@ -7,7 +7,7 @@ from pipeline.generation.diffusion.fitting import Classed, fit_generator
 from pipeline.generation.settings import GeneratorSettings
 
 SETTINGS = GeneratorSettings(
-    steps=100, width=48, blocks=2, batch_size=64, diffusion_steps=40, checkpoint_every=50,
+    steps=240, width=48, blocks=2, batch_size=128, diffusion_steps=40, checkpoint_every=120,
     ema_decay=0.95, lr=5e-3,
 )  # fmt: skip
 NAMES = ("inner", "outer")
@@ -24,6 +24,8 @@ def rings(count, seed):
 
 @pytest.fixture(scope="package")
 def trained(ray_session, tmp_path_factory):
-    """The generator, what its training returned, and the folder."""
+    """The generator with how its training went, and the folder."""
     folder = tmp_path_factory.mktemp("generator")
-    return *fit_generator(rings(600, 1), rings(200, 2), NAMES, SETTINGS, str(folder)), folder
+    fitted = fit_generator(rings(600, 1), rings(200, 2), NAMES, SETTINGS, str(folder))
+    fitted.forget()
+    return fitted, folder

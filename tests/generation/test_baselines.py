@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.generation.diffusion.baselines import LinearDenoiser, target_shares
+from pipeline.generation.diffusion import draws
+from pipeline.generation.diffusion.baselines import Gaussian, target_shares
+from pipeline.generation.diffusion.draws import HeldOut, Rows
 from pipeline.generation.diffusion.noise import levels, scheduler_of
 from pipeline.generation.diffusion.scaling import Scaling
 from pipeline.generation.settings import GeneratorSettings
@@ -21,21 +23,38 @@ def rows(count, seed):
 
 @pytest.mark.parametrize("prediction", ["v", "epsilon"])
 def test_no_linear_map_does_better_than_the_best_one(prediction):
-    x, classes = rows(4000, 1)
-    fitted = LinearDenoiser.fit(x, classes, 2)
-    for signal in (0.2, 0.7, 0.97):
-        noise = np.sqrt(1 - signal**2)
-        eps = np.random.default_rng(2).normal(size=x.shape)
-        noisy = signal * x + noise * eps
-        shares = target_shares(prediction, np.full(len(x), signal), np.full(len(x), noise))
-        target = shares[0][:, None] * x + shares[1][:, None] * eps
-        told = fitted(noisy, classes, np.full(len(x), signal), np.full(len(x), noise), shares)
-        # ordinary least squares of the same rows, with an intercept for each class
-        inputs = np.concatenate([noisy, np.eye(2)[classes]], axis=1)
-        least = inputs @ np.linalg.lstsq(inputs, target, rcond=None)[0]
-        loss, least_loss = (np.square(each - target).mean() for each in (told, least))
-        assert least_loss <= loss < 1.01 * least_loss
-        assert loss < 0.999 * np.square(target).mean()
+    x, classes = rows(8000, 1)
+    x[classes == 1] *= 4  # classes of another scale have another map
+    for number in (0, 1):
+        mine = x[classes == number].astype(float)
+        fitted = Gaussian.fit(mine)
+        for signal in (0.2, 0.7, 0.97):
+            noise = np.sqrt(1 - signal**2)
+            eps = np.random.default_rng(2).normal(size=mine.shape)
+            noisy = signal * mine + noise * eps
+            levels_of = np.full(len(mine), signal), np.full(len(mine), noise)
+            shares = target_shares(prediction, *levels_of)
+            target = shares[0][:, None] * mine + shares[1][:, None] * eps
+            told = fitted.denoised(noisy, *levels_of, shares)
+            # ordinary least squares of the same rows, with an intercept
+            inputs = np.concatenate([noisy, np.ones((len(mine), 1))], axis=1)
+            least = inputs @ np.linalg.lstsq(inputs, target, rcond=None)[0]
+            loss, least_loss = (np.square(each - target).mean() for each in (told, least))
+            assert least_loss <= loss < 1.02 * least_loss
+            assert loss < 0.999 * np.square(target).mean()
+
+
+def test_held_out_draws_have_every_class_alike_whatever_the_order(monkeypatch):
+    monkeypatch.setattr(draws, "HELD_OUT_DRAWS", 200)
+    x, _ = rows(3000, 1)
+    classes = np.repeat([0, 1], [2950, 50])  # the first 200 rows are of one class
+    x[classes == 1] += 50
+    held = HeldOut.of(Rows(x, classes), Rows(x, classes), 2, GeneratorSettings())
+    assert np.bincount(held.draws.classes.numpy()).tolist() == [100, 100]
+    assert held.zero[100:].mean() > 10 * held.zero[:100].mean()
+    assert held.linear.mean() < 1.1 * np.square(x).mean()
+    by_time = held.by_time(held.linear, 200)
+    assert all(line["model_loss"] == line["linear_loss"] for line in by_time)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
@@ -64,6 +83,24 @@ def test_whitened_rows_have_unit_covariance_and_come_back():
     assert scaling.explained >= 0.999
     again = Scaling.load(scaling.save())
     np.testing.assert_array_equal(again.inward(x), made)
+
+
+def test_columns_of_any_unit_get_unit_deviation_and_constant_ones_do_not_explode():
+    x, _ = rows(400, 5)
+    x = x * [90, 1, 1e-5, 1e4, 1, 1] + [0, 1e3, 0, 0, 0, 0]
+    x[:, 5] = 7
+    scaling = Scaling.fit(x.astype(np.float32), "off")
+    np.testing.assert_allclose(scaling.inward(x)[:, :5].std(axis=0), 1, atol=1e-2)
+    new = x[:1] + [0, 0, 0, 0, 0, 0.1]
+    assert abs(scaling.inward(new)[0, 5]) < 1000
+
+
+def test_what_whitening_leaves_out_is_told():
+    x, _ = rows(80, 3)
+    scaling = Scaling.fit(x[:5], "on")  # five rows span four directions
+    assert scaling.width == 4 and scaling.explained > 0.999
+    assert scaling.kept_share(x[5:]) < 0.99
+    np.testing.assert_allclose(scaling.kept(x[:5]), scaling.standard(x[:5]), atol=1e-3)
 
 
 def test_many_rows_are_standardised_and_come_back():

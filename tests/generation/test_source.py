@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.generation.run import cut
 from pipeline.generation.settings import GenerateSettings
 from pipeline.generation.source import read_source
 from pipeline.runtime.errors import InputError
@@ -52,6 +53,12 @@ def faulty(kind):
         features = [[1.0, *row[1:]] for row in features]
     elif kind == "numbers":
         features = [row[0] for row in features]
+    elif kind == "words":
+        features = [["a", "b"] for _ in features]
+    elif kind == "none":
+        features = pa.array([None] * 50, pa.list_(pa.float32()))
+    elif kind == "lists":
+        classes = [[name] for name in classes]
     return features, classes
 
 
@@ -62,6 +69,9 @@ def faulty(kind):
         ("nan", "1 rows have features that are NaN or infinite, the first: row 7"),
         ("constant", "1 of 3 features are the same in every row, the first: number 0"),
         ("numbers", "it holds double, not lists of numbers"),
+        ("words", "not lists of numbers"),
+        ("none", "--features_column x: .* has no rows with features"),
+        ("lists", "--class_column kind: it holds list<.*>, not classes"),
     ],
 )
 def test_what_cannot_be_learned_from_is_one_line(tmp_path, kind, message):
@@ -70,7 +80,7 @@ def test_what_cannot_be_learned_from_is_one_line(tmp_path, kind, message):
 
 
 def test_a_wrong_column_file_or_class_is_one_line(tmp_path):
-    settings = write(tmp_path / "t.parquet", *faulty("none"))
+    settings = write(tmp_path / "t.parquet", *faulty("fine"))
     for changes, message in (
         ({"features_column": "y"}, "--features_column y: .* has no such column; it has x, kind"),
         ({"class_column": "y"}, "--class_column y: .* has no such column"),
@@ -80,6 +90,25 @@ def test_a_wrong_column_file_or_class_is_one_line(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             read_source(replace(settings, **changes))
+
+
+def test_a_class_that_is_no_number_is_missing(tmp_path):
+    classes = [0.0, 1.0] * 24 + [float("nan"), 1.0]
+    source = read_source(write(tmp_path / "t.parquet", some_rows(), classes))
+    assert source.names == ("0", "1") and source.rejected["id"].to_pylist() == ["row 48"]
+
+
+def test_equal_rows_are_of_one_part(tmp_path):
+    rows = some_rows(60)
+    settings = write(tmp_path / "t.parquet", rows + rows[:30], ["a", "b"] * 45)
+    parts = cut(read_source(settings), settings)
+    seen = [set(map(bytes, each.features)) for each in parts]
+    assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
+    assert sum(len(each.classes) for each in parts) == 90
+    assert all(set(each.classes) == {0, 1} for each in parts)
+    few = write(tmp_path / "u.parquet", rows[:4] * 20, ["a", "b"] * 40)
+    with pytest.raises(InputError, match="class 'a' has 2 different rows, too few"):
+        cut(read_source(few), few)
 
 
 def test_settings_that_contradict_each_other_are_one_line():

@@ -1,5 +1,6 @@
 """Training a generator: it learns, goes on where it was stopped, and shares batches fairly."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -8,33 +9,42 @@ import ray
 import torch
 
 from pipeline.generation.diffusion import fitting, loop
+from pipeline.generation.diffusion.draws import Rows
 from pipeline.generation.diffusion.fitting import Classed, fit_generator
 from pipeline.generation.diffusion.generator import Generator
-from pipeline.generation.diffusion.loop import GeneratorJob, GeneratorState, Rows
+from pipeline.generation.diffusion.loop import GeneratorJob, GeneratorState, averaging
 from pipeline.runtime.errors import InputError
 from tests.generation.conftest import NAMES, SETTINGS, rings
 
 
-def test_it_learns_more_than_a_gaussian_and_says_so(trained):
-    _, outcome, folder = trained
-    losses = outcome["best_losses"]
-    assert losses["heldout"] < losses["linear"] < losses["zero"] + 0.01
-    assert outcome["better_than_linear"]
+def test_it_learns_more_than_a_gaussian_of_each_class(trained):
+    fitted, folder = trained
+    assert fitted.better_than_linear and fitted.losses["linear"] < fitted.losses["zero"] + 0.01
     assert (folder / "generator_curves.csv").read_text().count("\n") == 3
-    assert sum(line["model_loss"] - line["linear_loss"] for line in outcome["loss_by_time"]) < 0
+    assert sum(line["model_loss"] - line["linear_loss"] for line in fitted.loss_by_time) < 0
 
 
-def test_one_that_learned_nothing_is_told(ray_session, tmp_path, caplog):
-    lazy = replace(SETTINGS, steps=2, checkpoint_every=2)
-    rows = np.random.default_rng(0).normal(size=(300, 2)) @ [[1.0, 0.9, 0.9], [0.0, 0.4, 0.5]]
-    data = Classed(rows.astype(np.float32), np.arange(300) % 2)
-    _, outcome = fit_generator(data, data, NAMES, lazy, str(tmp_path))
-    assert not outcome["better_than_linear"]
+def test_one_that_learned_no_more_is_told_by_rows_that_chose_nothing(ray_session, tmp_path, caplog):
+    # two Gaussians of different scale: nothing is to be known that their Gaussians do not know
+    rng = np.random.default_rng(0)
+    classes = np.arange(900) % 2
+    rows = rng.normal(size=(900, 2)) @ [[1.0, 0.9, 0.9], [0.0, 0.4, 0.5]]
+    data = Classed((rows * (1 + 3 * classes[:, None])).astype(np.float32), classes)
+    parts = [Classed(data.features[p::3], data.classes[p::3]) for p in range(3)]
+    fitted = fit_generator(*parts[:2], NAMES, SETTINGS, str(tmp_path), fresh=parts[2])
+    assert not fitted.better_than_linear
     assert "learned nothing that a Gaussian of each class does not know" in caplog.text
+    assert fitted.outcome["history"][-1]["linear_loss"] != fitted.losses["linear"]
+
+
+def test_a_loss_that_is_no_number_names_the_learning_rate(ray_session, tmp_path):
+    wild = replace(SETTINGS, lr=1e25, steps=5, checkpoint_every=5, grad_clip=1e9)
+    with pytest.raises(InputError, match=r"the generator's loss is nan after 5 steps; lower --lr"):
+        fit_generator(rings(60, 1), rings(60, 2), NAMES, wild, str(tmp_path))
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(trained, tmp_path, monkeypatch):
-    plain, (report, stops) = trained[0], (loop.report, [])
+    plain, (report, stops) = trained[0].generator, (loop.report, [])
 
     def stopping(metrics, content):
         report(metrics, content)
@@ -46,18 +56,22 @@ def test_a_stopped_run_goes_on_to_the_same_weights(trained, tmp_path, monkeypatc
     data = rings(600, 1), rings(200, 2), NAMES, SETTINGS, str(tmp_path)
     with pytest.raises(InputError, match="stopped half way"):
         fit_generator(*data)
-    again, outcome = fit_generator(*data)
-    assert outcome["resumed_after_step"] == stops[0] == 50
+    again = fit_generator(*data)
+    assert again.outcome["resumed_after_step"] == stops[0] == 120
     for name, tensor in plain.tensors.items():
-        torch.testing.assert_close(again.tensors[name], tensor, rtol=0, atol=0)
-    # another seed is another run
-    other, outcome = fit_generator(*data[:3], replace(SETTINGS, seed=1, steps=1), str(tmp_path))
-    assert outcome["resumed_after_step"] == 0
+        torch.testing.assert_close(again.generator.tensors[name], tensor, rtol=0, atol=0)
+    # until it is forgotten, it is not trained again; another seed is another run
+    assert fit_generator(*data).outcome["resumed_after_step"] == SETTINGS.steps
+    again.forget()
+    other = fit_generator(*data[:3], replace(SETTINGS, seed=1, steps=1), str(tmp_path))
+    assert other.outcome["resumed_after_step"] == 0
+    other.forget()
+    assert not any((tmp_path / ".ray_train").iterdir())
 
 
 def test_workers_shares_add_up_to_one_workers_gradient(ray_session, monkeypatch):
     data = rings(100, 1)
-    rows = ray.put([Rows(data.features, data.classes)] * 2)
+    rows = ray.put((Rows(data.features, data.classes), None))
     settings = replace(SETTINGS, gradient_accumulation_steps=2, grad_clip=1e9)
     job = GeneratorJob(settings, rows, 2, "fp32", 1, "")
 
@@ -80,12 +94,19 @@ def test_workers_shares_add_up_to_one_workers_gradient(ray_session, monkeypatch)
         torch.testing.assert_close(sum(shares), one, rtol=1e-4, atol=1e-5)
 
 
+def test_the_average_forgets_where_training_began():
+    average, weight = torch.zeros(3), torch.ones(3)
+    for number in range(1, 41):
+        averaging(0.998)([average], [weight], torch.tensor(number))
+    assert average.min() > 0.999  # with 0.998 alone it would be 0.08
+
+
 def test_classes_are_drawn_alike_often_unless_asked_otherwise(ray_session):
     data = rings(1000, 1)
     rare = Rows(data.features[:520], np.repeat([0, 1], [500, 20]))
     for how, share in (("balanced", 0.5), ("as_is", 20 / 520)):
         job = GeneratorJob(
-            replace(SETTINGS, class_sampling=how), ray.put([rare, rare]), 2, "fp32", 1, ""
+            replace(SETTINGS, class_sampling=how), ray.put((rare, None)), 2, "fp32", 1, ""
         )
         state = GeneratorState(job, torch.device("cpu"))
         chosen = state._chosen(np.random.default_rng(0), 4000)
@@ -93,7 +114,7 @@ def test_classes_are_drawn_alike_often_unless_asked_otherwise(ray_session):
 
 
 def test_the_folder_is_read_back_without_pickle(trained, tmp_path):
-    generator = trained[0]
+    generator = trained[0].generator
     generator.write(str(tmp_path / "kept"))
     again = Generator.read(str(tmp_path / "kept"))
     assert (again.classes, again.settings) == (generator.classes, generator.settings)
@@ -107,6 +128,6 @@ def test_the_folder_is_read_back_without_pickle(trained, tmp_path):
 
 
 def test_without_diffusers_the_extra_is_named(monkeypatch, tmp_path):
-    monkeypatch.setitem(__import__("sys").modules, "diffusers", None)
+    monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(InputError, match=r"pip install 'molsieve\[generation\]'"):
         fitting.fit_generator(rings(60, 1), rings(60, 2), NAMES, SETTINGS, str(tmp_path))

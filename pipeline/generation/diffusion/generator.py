@@ -53,7 +53,7 @@ class Generator:
     @classmethod
     def read(cls, folder: str) -> Generator:
         """What `write` wrote. InputError if the folder or a file is missing or something else."""
-        with told_as_one_line("generator", folder):
+        with told_as_one_line("generator", folder, "jobs.generate"):
             files = {name: read_member(folder, name) for name in (CONFIG, WEIGHTS, SCALING)}
             config = json.loads(member(files, CONFIG))
             known = {f.name for f in fields(GeneratorSettings)}

@@ -1,8 +1,9 @@
 """Samples of a generator: shards of rows with noise of their own, on all devices of the cluster.
 
 A shard's noise depends on the seed and its number alone, so the same settings give the same
-samples on any number of actors and threads. On a CPU each core takes a shard through all steps: its
-rows stay in the core's cache, and fresh noise is made on all cores. A GPU takes large shards.
+samples on any number of actors and threads, on devices of one kind. On a CPU each core takes a
+shard through all steps: its rows stay in the core's cache, and fresh noise is made on all cores. A
+GPU takes large shards.
 """
 
 from __future__ import annotations
@@ -54,13 +55,17 @@ class Sampler:
 
     def sample_all(self, shards: Iterable[Shard]) -> list[np.ndarray]:
         """The samples of each shard, one a thread at a time."""
-        with ThreadPoolExecutor(self.threads) as pool:
-            return list(pool.map(self.sample, shards))
+        before = torch.get_num_threads()
+        try:
+            with ThreadPoolExecutor(self.threads) as pool:
+                return list(pool.map(self.sample, shards))
+        finally:  # threads to come take what was set last
+            torch.set_num_threads(before)
 
     def sample(self, shard: Shard) -> np.ndarray:
         """Scaled features (n, width) float32."""
         if self.device.type == "cpu":
-            torch.set_num_threads(1)  # of this thread alone; others take other shards
+            torch.set_num_threads(1)  # other threads take other shards
         seed = int(np.random.default_rng(shard.seed).integers(2**63))
         noise = torch.Generator(self.device).manual_seed(seed)
         classes = torch.from_numpy(shard.classes).to(self.device)

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.detectors.feature_space import Standard
 
+CONSTANT = 1e-6  # a deviation below this share of a column's largest magnitude is rounding
 ROWS_A_COLUMN = 20  # below that many, a full covariance of the features is hardly known
 LEAST_VARIANCE = 1e-6  # of a component, as a share of the first's: less is rounding
 EXPLAINED = 0.999  # share of the variance that the components keep
@@ -20,11 +21,10 @@ class Scaling:
 
     Attributes
     ----------
-    standard : mean and deviation of the training rows, which nothing is divided by that hardly
-        varies; see `Standard.of`.
+    standard : mean and deviation of the training rows; see `own_standard`.
     components : (k, d) of the standardised rows, each over its deviation; None: not whitened.
     inverse : (k, d) back to standardised rows.
-    explained : share of the standardised rows' variance that is kept.
+    explained : share of the standardised training rows' variance that is kept.
     """
 
     standard: Standard
@@ -41,7 +41,7 @@ class Scaling:
         whiten : "on", "off" or "auto", see `GeneratorSettings.whiten`.
         """
         rows, columns = features.shape
-        standard = Standard.of(features)
+        standard = own_standard(features)
         if whiten == "off" or (whiten == "auto" and rows >= ROWS_A_COLUMN * columns):
             return cls(standard)
         z = standard(features).astype(np.float64)
@@ -68,6 +68,15 @@ class Scaling:
         z = made if self.inverse is None else made @ self.inverse
         return (z * self.standard.scale + self.standard.mean).astype(np.float32)
 
+    def kept(self, features: np.ndarray) -> np.ndarray:
+        """Rows (n, d) standardised, without what whitening leaves out: as samples have them."""
+        return self.standard(self.outward(self.inward(features)))
+
+    def kept_share(self, features: np.ndarray) -> float:
+        """Share of the standardised rows' squares that `kept` keeps."""
+        z = self.standard(features).astype(np.float64)
+        return float(1 - np.square(z - self.kept(features)).sum() / np.square(z).sum())
+
     def save(self) -> dict[str, np.ndarray]:
         """Name → array."""
         arrays = self.standard._asdict()
@@ -82,3 +91,16 @@ class Scaling:
             Standard(arrays["mean"], arrays["scale"]), arrays.get("components"),
             arrays.get("inverse"), float(arrays["explained"][0]),
         )  # fmt: skip
+
+
+def own_standard(features: np.ndarray) -> Standard:
+    """Means and deviations of columns (n, d) of any units.
+
+    A column that is constant gets the floor that views have (see `Standard.of`), so that a new row
+    which differs there is not millions of deviations away.
+    """
+    floored = Standard.of(features)
+    x = features.astype(np.float64)
+    deviation = x.std(axis=0)
+    varies = deviation > CONSTANT * np.abs(x).max(axis=0)
+    return Standard(floored.mean, np.where(varies, deviation, floored.scale).astype(np.float32))

@@ -38,11 +38,11 @@ def generation_section(folder: Folder, settings: ReportSettings) -> Section:
     section.say(f"Samples returned: {told}.", "verdict")
     if any(each["shortfall"] for each in drawn.values()):
         section.say("Too few candidates were good enough; none was filled in.", "warning")
-    losses = made["best_losses"]
+    losses = made["losses"]
     if not made["better_than_linear"]:
         section.say(
-            f"The generator learned no more than a Gaussian of each class knows: held-out loss "
-            f"{losses['heldout']:.4f}, the best linear guess {losses['linear']:.4f}.",
+            f"The generator learned no more than a Gaussian of each class knows: loss on new rows "
+            f"{losses['model']:.4f}, the best linear guess {losses['linear']:.4f}.",
             "warning",
         )
     section.add(
