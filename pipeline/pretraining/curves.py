@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import logging
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
-import fsspec
 from matplotlib.figure import Figure
 
-from pipeline.runtime.files import remove
 from pipeline.runtime.plots import plain_axes, save_figure
-
-log = logging.getLogger(__name__)
-
-WATCH_SECONDS = 5.0
 
 PRETRAINING = {
     "loss": "Loss",
@@ -51,34 +40,11 @@ def pretraining_figure(history: Sequence[Mapping[str, float]], path: str) -> Non
     save_figure(figure, path)
 
 
-@contextmanager
-def watched(curves: str) -> Iterator[None]:
-    """Log each new line that the workers add to the curves."""
-    remove(curves)
-    ended = threading.Event()
-    thread = threading.Thread(target=_watch, args=(curves, ended), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def _watch(curves: str, ended: threading.Event) -> None:
-    fs, path = fsspec.url_to_fs(curves)
-    told = 1  # the first line is before any step
-    while not ended.wait(WATCH_SECONDS):
-        fs.invalidate_cache()
-        if not fs.exists(path):
-            continue
-        lines = list(csv.DictReader(io.StringIO(fs.cat_file(path).decode())))
-        for line in lines[told:]:
-            log.info(
-                "step %s, epoch %.2f: training loss %.3f, held-out loss %.3f "
-                "(atoms told %.1f %%, distances %.4f)",
-                line["step"], float(line["epoch"]), float(line["train_loss"]),
-                float(line["heldout_loss"]), 100 * float(line["heldout_accuracy"]),
-                float(line["heldout_distance"]),
-            )  # fmt: skip
-        told = max(told, len(lines))
+def progress_line(line: Mapping[str, str]) -> str:
+    """A row of the curves, as the log has it."""
+    of = {name: float(line[name]) for name in line if name not in ("step", "seconds")}
+    return (
+        f"step {line['step']}, epoch {of['epoch']:.2f}: training loss {of['train_loss']:.3f}, "
+        f"held-out loss {of['heldout_loss']:.3f} (atoms told "
+        f"{100 * of['heldout_accuracy']:.1f} %, distances {of['heldout_distance']:.4f})"
+    )

@@ -35,6 +35,7 @@ from pipeline.pretraining.masked_molecules import HELD_OUT, PretrainingMolecules
 from pipeline.pretraining.settings import PretrainSettings
 from pipeline.runtime import telemetry
 from pipeline.runtime.files import write_atomically
+from pipeline.runtime.learning_rate import linear_schedule
 from pipeline.runtime.optimizers import AdamW
 from pipeline.runtime.ray_train import (
     add_gradients,
@@ -47,7 +48,6 @@ from pipeline.runtime.ray_train import (
 )
 from pipeline.runtime.text import records_csv
 from pipeline.store.keyed_table import KeyedTable
-from pipeline.training.learning_rate import linear_schedule
 
 BETAS, EPSILON = (0.9, 0.99), 1e-6  # of AdamW, as Uni-Mol has them
 

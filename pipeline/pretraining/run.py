@@ -22,12 +22,13 @@ from pipeline.encoding.stored_conformers import embed
 from pipeline.molecules.formats import check_files, read_rows
 from pipeline.molecules.rejected import with_ids, write_rejected
 from pipeline.molecules.sources import parse_rows
-from pipeline.pretraining.curves import pretraining_figure, watched
+from pipeline.pretraining.curves import pretraining_figure, progress_line
 from pipeline.pretraining.loop import PretrainJob, model_config, pretraining_loop
 from pipeline.pretraining.settings import PretrainSettings
 from pipeline.runtime.cluster import cluster_cores
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import absolute, json_bytes, remove, write_atomically
+from pipeline.runtime.progress_curves import watched
 from pipeline.runtime.ray_train import fit, read_state, run_name, threads_of, torch_trainer
 from pipeline.runtime.text import records_csv
 
@@ -79,7 +80,7 @@ def run_pretraining(settings: PretrainSettings) -> dict[str, Any]:
         pretraining_loop, {"job": job}, workers=settings.num_workers, use_gpu=use_gpu,
         cores=cluster_cores(), storage=storage, name=name,
     )  # fmt: skip
-    with watched(curves):
+    with watched(curves, progress_line, told=1):  # the first line is before any step
         result = fit(trainer, "lower --batch_size")
     outcome = result.return_value
     _write_weights(read_state(result.checkpoint)["model"], settings)

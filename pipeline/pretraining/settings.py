@@ -8,8 +8,7 @@ from typing import Literal
 from pipeline.conformers.settings import ConformerSettings
 from pipeline.molecules.settings import SourceSettings
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.settings import OutputSettings, bounded
-from pipeline.training.settings import OptimizerSettings
+from pipeline.runtime.settings import OptimizerSettings, OutputSettings, bounded
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from pipeline.report.reading import Folder
 from pipeline.report.sections.comparison import comparison_section
 from pipeline.report.sections.encoded import encoded_section
 from pipeline.report.sections.evaluation import evaluation_section
+from pipeline.report.sections.generation import generation_section
 from pipeline.report.sections.library import library_section
 from pipeline.report.sections.pretraining import pretraining_section
 from pipeline.report.sections.training import training_section
@@ -19,7 +20,7 @@ from pipeline.runtime.errors import told
 
 DEPTH = 3  # folders below --folder that are looked at
 # Folders of files alone, or of runs that the section above them tells of.
-CLOSED = ("scores", "rejected", "checkpoint", "figures", "tables")
+CLOSED = ("scores", "rejected", "checkpoint", "generator", "figures", "tables")
 
 
 class Kind(NamedTuple):
@@ -53,6 +54,7 @@ KINDS = (
     Kind("a comparison", "comparison_summary.json", comparison_section, closed=True),
     Kind("an evaluation", "ood_evaluation_results.json", evaluation_section),
     Kind("a training", "training_stats.json", training_section),
+    Kind("generated features", "generation_summary.json", generation_section),
     Kind("a pretraining", "pretraining_curves.csv", pretraining_section),
     Kind("encoded molecules", "molecules.parquet", encoded_section),
 )

@@ -54,3 +54,15 @@ class OutputSettings(Settings):
 
     output_dir: str = "outputs"
     """Folder or fsspec URI for results."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings(Settings):
+    """How a training updates parameters."""
+
+    lr: float = bounded(1e-4, above=0)
+    """Learning rate of the head (AdamW)."""
+    weight_decay: float = bounded(1e-3, least=0)
+    """Weight decay (AdamW)."""
+    grad_clip: float = bounded(1.0, above=0)
+    """Largest norm of the gradient."""

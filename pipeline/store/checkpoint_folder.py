@@ -30,7 +30,7 @@ def read_config(folder: str) -> dict[str, Any]:
 
 
 @contextmanager
-def told_as_one_line(flag: str, folder: str) -> Iterator[None]:
+def told_as_one_line(flag: str, folder: str, job: str = "jobs.train") -> Iterator[None]:
     """Turn what a damaged folder raises into an InputError that names the flag."""
     try:
         yield
@@ -40,7 +40,9 @@ def told_as_one_line(flag: str, folder: str) -> Iterator[None]:
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError, pa.ArrowInvalid,
             AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:  # fmt: skip
         reason = (error.args[0] if isinstance(error, KeyError) else str(error)).splitlines()[0]
-        raise InputError(f"--{flag} {folder}: not a checkpoint: {reason}") from None
+        raise InputError(
+            f"--{flag} {folder}: not a checkpoint: {reason}; give the folder that {job} wrote"
+        ) from None
 
 
 def read_member(folder: str, name: str) -> bytes:
@@ -49,4 +51,4 @@ def read_member(folder: str, name: str) -> bytes:
         fs, path = fsspec.url_to_fs(f"{folder}/{name}")
         return fs.cat_file(path)
     except (OSError, ValueError, ImportError):
-        raise KeyError(f"no {name} in it; give the folder that jobs.train wrote") from None
+        raise KeyError(f"no {name} in it") from None

@@ -13,8 +13,9 @@ from pipeline.detectors.settings import EnergyHeadSettings, PropertyHeadSettings
 from pipeline.encoders.settings import EncoderSettings
 from pipeline.molecules.settings import SamplingSettings
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.settings import OptimizerSettings
 from pipeline.suite.settings import INSTEAD, SuiteSettings, check_value
-from pipeline.training.settings import FinetuneSettings, OptimizerSettings
+from pipeline.training.settings import FinetuneSettings
 
 Variant = dict[str, Any]
 Sampling = tuple[tuple[str, Any], ...]  # the settings of a variant that choose molecules

@@ -1,18 +1,11 @@
-"""What learning rates are multiplied by at each step of the optimiser."""
+"""How learning rates fall over the epochs of a training."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
+from pipeline.runtime.learning_rate import Factor, warmed_up
 from pipeline.training.settings import TrainSettings
-
-Factor = Callable[[int], float]
-
-
-def warmed_up(decay: Factor, warmup_steps: int) -> Factor:
-    """A linear rise from 0 over some steps, times a decay."""
-    return lambda step: min(1.0, (step + 1) / max(1, warmup_steps)) * decay(step)
 
 
 def epoch_schedule(settings: TrainSettings, steps_per_epoch: int) -> Factor:
@@ -27,9 +20,3 @@ def epoch_schedule(settings: TrainSettings, steps_per_epoch: int) -> Factor:
         return 1.0
 
     return warmed_up(decay, settings.warmup_steps)
-
-
-def linear_schedule(steps: int, warmup_share: float) -> Factor:
-    """A rise over a share of all steps, then a linear fall to 0."""
-    warmup = max(1, round(steps * warmup_share))
-    return warmed_up(lambda step: min(1.0, (steps - step) / max(1, steps - warmup)), warmup)

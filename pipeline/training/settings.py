@@ -9,7 +9,7 @@ from pipeline.detectors.settings import DetectorSettings
 from pipeline.encoding.settings import EncodedSourceSettings
 from pipeline.encoding.views import view_names
 from pipeline.molecules.settings import SamplingSettings
-from pipeline.runtime.settings import OutputSettings, Settings, bounded
+from pipeline.runtime.settings import OptimizerSettings, OutputSettings, Settings, bounded
 from pipeline.store.settings import StoreSettings
 
 DetectorName = Literal[
@@ -52,18 +52,6 @@ class FinetuneSettings(Settings):
     gradient_checkpointing: bool = False
     """Compute the open layers again for the gradient, so that their activations need room for one
     micro-batch at a time."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerSettings(Settings):
-    """How parameters are updated, in training and in pretraining."""
-
-    lr: float = bounded(1e-4, above=0)
-    """Learning rate of the head (AdamW)."""
-    weight_decay: float = bounded(1e-3, least=0)
-    """Weight decay (AdamW)."""
-    grad_clip: float = bounded(1.0, above=0)
-    """Largest norm of the gradient."""
 
 
 @dataclass(frozen=True, kw_only=True)

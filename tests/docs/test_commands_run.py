@@ -75,6 +75,10 @@ def supply_inputs(folder: Path) -> None:
     labels = [round(3 + len(s) / 20, 2) for s in smiles]
     write_table(folder / "data/hiv_sample.csv.gz", hiv)
     write_table(folder / "hiv.csv.gz", hiv)
+    write_table(
+        folder / "features.parquet",
+        [{"x": [i % 7, i**0.5, i % 11], "kind": "ab"[i % 2]} for i in range(len(smiles))],
+    )
     write_table(folder / "dated.csv", [{"smiles": s, "date": d} for s, d in zip(smiles, dates)])
     write_table(folder / "molecules.parquet", [{"smiles": s} for s in moses])
     write_table(
