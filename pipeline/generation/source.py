@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import fsspec
 import numpy as np
@@ -16,7 +18,8 @@ import pyarrow.parquet as pq
 
 from pipeline.encoding.plan import check_inputs, open_run
 from pipeline.encoding.stored_features import encode_molecules
-from pipeline.generation.settings import GenerateSettings
+from pipeline.generation.settings import ClassedSourceSettings, GenerateSettings
+from pipeline.molecules.formats import read_rows
 from pipeline.molecules.rejected import REJECTED
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.text import some
@@ -63,8 +66,7 @@ def read_source(settings: GenerateSettings) -> Source:
         If a column is missing or something else than it must be, a class is too small, or a
         feature is constant or not a number.
     """
-    read = _of_molecules if settings.features_column is None else _of_a_column
-    table, rejected, rows_in, notes, described = read(settings)
+    table, rejected, rows_in, notes, described = read_classed(settings)
     other = 0
     if not settings.all_splits:
         is_other = pc.fill_null(pc.not_equal(table["split"], "train"), False)
@@ -78,27 +80,66 @@ def read_source(settings: GenerateSettings) -> Source:
     has_class = pc.is_valid(table["class"])
     without = table.filter(pc.invert(has_class)).select(["id", "smiles"])
     table = table.filter(has_class)
-    rejected = pa.concat_tables([rejected, _rejections(without, "class", "it has no class")])
+    rejected = pa.concat_tables([rejected, rejections(without, "class", "it has no class")])
     labels = np.array(table["class"].to_pylist(), dtype=object)
     names = tuple(sorted(set(labels)))
     _check_classes(Counter(labels.tolist()), settings)
     numbers = {name: number for number, name in enumerate(names)}
     features = np.stack(table["features"].to_numpy(zero_copy_only=False)).astype(np.float32)
-    _check_features(features, table["id"].to_pylist(), settings)
+    check_features(features, table["id"].to_pylist(), settings)
     return Source(
         table["id"].to_pylist(), features, np.array([numbers[each] for each in labels]), names,
         rejected, rows_in, other, notes, described,
     )  # fmt: skip
 
 
-Read = tuple[pa.Table, pa.Table, int, Sequence[str], str]
+class ReadRows(NamedTuple):
+    """What a file holds, before anything is asked of classes and splits.
+
+    Attributes
+    ----------
+    table : `id`, `smiles` (null of what is no molecule), `split`, `class`, `group`, `features`.
+    rejected : of `REJECTED`.
+    rows_in : that the file holds.
+    notes : what reading guessed.
+    described : what the features are, for reports.
+    """
+
+    table: pa.Table
+    rejected: pa.Table
+    rows_in: int
+    notes: Sequence[str]
+    described: str
 
 
-def _of_molecules(settings: GenerateSettings) -> Read:
-    """`id`, `smiles`, `split`, `class`, `features` of molecules; the class is read as a domain."""
+def read_classed(settings: ClassedSourceSettings, group_column: str | None = None) -> ReadRows:
+    """Read, and for molecules encode, a file's rows with their class.
+
+    Parameters
+    ----------
+    group_column : column with what rows have in common; None: the domain of molecules, and nothing
+        of other rows.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, or holds something else than it must.
+    """
+    if settings.features_column is None:
+        return _of_molecules(settings, group_column)
+    return _of_a_column(settings, group_column)
+
+
+def _of_molecules(settings: ClassedSourceSettings, group_column: str | None) -> ReadRows:
+    """Rows that are molecules; the class is read as a domain, as it may be a text."""
+    grouped = replace(settings, domain_column=group_column or settings.domain_column)
+    with _told_as("--group_column" if group_column else "--domain_column"):
+        notes = check_inputs(grouped)
+    settings = grouped
     if settings.class_column is not None:
         settings = replace(settings, domain_column=settings.class_column)
-    notes = check_inputs(settings)
+        with _told_as("--class_column"):
+            notes = check_inputs(settings)
     plan, source = open_run(settings, notes)
     encoded = encode_molecules(source.molecules, source, plan)
     table = encoded.molecules
@@ -116,14 +157,30 @@ def _of_molecules(settings: GenerateSettings) -> Read:
     columns = {
         **{name: table[name] for name in ("id", "smiles", "split")},
         "class": classes,
+        "group": table["domain"] if settings is grouped else _groups(table["id"], grouped),
         "features": pa.FixedSizeListArray.from_arrays(features.ravel(), features.shape[1]),
     }
     label = encoded.result.label
     described = f"{label['encoder']} (weights: {label['weights']})"
-    return pa.table(columns), encoded.rejected, source.rows, source.notes, described
+    return ReadRows(pa.table(columns), encoded.rejected, source.rows, source.notes, described)
 
 
-def _of_a_column(settings: GenerateSettings) -> Read:
+@contextmanager
+def _told_as(flag: str) -> Iterator[None]:
+    """A fault of what is read as a domain, told by the flag that names it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace("--domain_column", flag)) from None
+
+
+def _groups(ids: pa.ChunkedArray, grouped: ClassedSourceSettings) -> pa.ChunkedArray:
+    """The group of each molecule, read anew: a row has one domain, which is its class."""
+    rows = read_rows(grouped)  # ids are unique
+    return rows["domain"].take(pc.index_in(ids, rows["id"].combine_chunks()))
+
+
+def _of_a_column(settings: ClassedSourceSettings, group_column: str | None) -> ReadRows:
     """As `_of_molecules`, of a Parquet file with a column of lists of numbers."""
     name, column = settings.data_file, settings.features_column
     if settings.class_column is None:
@@ -134,7 +191,8 @@ def _of_a_column(settings: GenerateSettings) -> Read:
     except (OSError, ValueError) as error:
         raise InputError(f"--data_file {name}: not a Parquet file: {error}") from None
     asked = {"features_column": column, "class_column": settings.class_column,
-             "id_column": settings.id_column, "split_column": settings.split_column}  # fmt: skip
+             "id_column": settings.id_column, "split_column": settings.split_column,
+             "group_column": group_column}  # fmt: skip
     for flag, asked_for in asked.items():
         if asked_for is not None and asked_for not in table.column_names:
             raise InputError(
@@ -144,13 +202,18 @@ def _of_a_column(settings: GenerateSettings) -> Read:
     ids = [f"row {number}" for number in range(table.num_rows)]
     if settings.id_column is not None:
         ids = [str(value) for value in table[settings.id_column].to_pylist()]
+
+    def texts(name: str | None) -> Any:
+        if name is None:
+            return pa.nulls(table.num_rows, pa.string())
+        return table[name].cast(pa.string())
+
     columns = {
         "id": pa.array(ids, pa.string()),
-        "smiles": pa.nulls(table.num_rows, pa.string()),
-        "split": pa.nulls(table.num_rows, pa.string())
-        if settings.split_column is None
-        else table[settings.split_column].cast(pa.string()),
-        "class": table[settings.class_column].cast(pa.string()),
+        "smiles": texts(None),
+        "split": texts(settings.split_column),
+        "class": texts(settings.class_column),
+        "group": texts(group_column),
         "features": table[column],
     }
     kind = table[column].type
@@ -162,12 +225,12 @@ def _of_a_column(settings: GenerateSettings) -> Read:
     fits = pc.fill_null(pc.equal(lengths, width), False)
     made = pa.table(columns)
     bad = made.filter(pc.invert(fits)).select(["id", "smiles"])
-    rejected = _rejections(bad, "features", f"it has no {width} features, as most rows have")
+    rejected = rejections(bad, "features", f"it has no {width} features, as most rows have")
     log.info("%s: %s rows, lists of %s in column %s", name, f"{table.num_rows:,}", width, column)
-    return made.filter(fits), rejected, table.num_rows, (), f"column {column}"
+    return ReadRows(made.filter(fits), rejected, table.num_rows, (), f"column {column}")
 
 
-def _rejections(rows: pa.Table, stage: str, reason: str) -> pa.Table:
+def rejections(rows: pa.Table, stage: str, reason: str) -> pa.Table:
     """Rows (`id`, `smiles`) as rejected for one reason."""
     count = rows.num_rows
     return pa.table(
@@ -192,7 +255,10 @@ def _check_classes(sizes: Counter[str], settings: GenerateSettings) -> None:
             raise InputError(f"--classes {name}: no such class; there are {some(sorted(sizes))}")
 
 
-def _check_features(features: np.ndarray, ids: Sequence[str], settings: GenerateSettings) -> None:
+def check_features(
+    features: np.ndarray, ids: Sequence[str], settings: ClassedSourceSettings
+) -> None:
+    """InputError if a feature of rows (n, d) is no number, or nothing can be learned of it."""
     wrong = ~np.isfinite(features).all(axis=1)
     if wrong.any():
         first = ids[int(np.flatnonzero(wrong)[0])]
