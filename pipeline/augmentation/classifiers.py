@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -16,24 +17,37 @@ from pipeline.augmentation.settings import ClassifierSettings
 from pipeline.runtime.optimizers import AdamW
 
 AT_ONCE = 8192  # rows that are scored together
+MOST_ITERATIONS = 2000  # of logistic regression
 
 
 class Classifier(NamedTuple):
-    """Scores (n,) float64 of features (n, d), higher: rarer; and the epoch that was chosen."""
+    """What was fitted.
+
+    Attributes
+    ----------
+    score : features (n, d) → scores (n,) float64, higher: rather the rare class.
+    epoch : that validation chose; 0 where there are none.
+    finished : False if the limit of epochs or iterations ended it.
+    """
 
     score: Callable[[np.ndarray], np.ndarray]
     epoch: int
+    finished: bool
 
 
 def fit_logistic(
     rows: Rows, val: Rows, batches: int, settings: ClassifierSettings, seed: int
 ) -> Classifier:
     """Logistic regression of scikit-learn, with its usual L2 penalty; validation is not used."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(max_iter=2000)
-    model.fit(rows.features, rows.is_rare, sample_weight=rows.weights)
-    return Classifier(lambda x: model.decision_function(x).astype(np.float64), 0)
+    model = LogisticRegression(max_iter=MOST_ITERATIONS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # `finished` tells it
+        model.fit(rows.features, rows.is_rare, sample_weight=rows.weights)
+    finished = bool(model.n_iter_[0] < MOST_ITERATIONS)
+    return Classifier(lambda x: model.decision_function(x).astype(np.float64), 0, finished)
 
 
 def fit_mlp(
@@ -53,7 +67,7 @@ def fit_mlp(
         model.parameters(), lr=settings.classifier_lr, weight_decay=settings.classifier_weight_decay
     )
     stream = _batches(rows, settings.classifier_batch_size, seed)
-    best, best_epoch, kept = -np.inf, 0, copy.deepcopy(model.state_dict())
+    best, best_epoch, kept, finished = -np.inf, 0, copy.deepcopy(model.state_dict()), False
     for epoch in range(1, settings.classifier_epochs + 1):
         model.train()
         for _ in range(batches):
@@ -66,9 +80,10 @@ def fit_mlp(
         if found > best:
             best, best_epoch, kept = found, epoch, copy.deepcopy(model.state_dict())
         elif epoch - best_epoch >= settings.classifier_patience:
+            finished = True
             break
     model.load_state_dict(kept)
-    return Classifier(lambda features: _logits(model, features), best_epoch)
+    return Classifier(lambda features: _logits(model, features), best_epoch, finished)
 
 
 FITS = {"mlp": fit_mlp, "logistic": fit_logistic}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from pipeline.augmentation.methods import METHODS, Rows, Training
 from pipeline.augmentation.scores import Judged, measures, threshold_of
 from pipeline.augmentation.settings import AugmentSettings
 from pipeline.augmentation.table import Part
+
+log = logging.getLogger(__name__)
+
+TOLD = 5  # times that progress is told
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Fit:
     Attributes
     ----------
     rows : that it learned from, real and made.
-    epoch : that validation chose; 0 where there are none.
+    epoch, finished : as of `Classifier`.
     threshold : the score from which on rows are called rare.
     values : by test, metric → value.
     drawn : by test, METRICS (samples, 4) of the resamples.
@@ -50,6 +55,7 @@ class Fit:
     seed: int
     rows: int
     epoch: int
+    finished: bool
     threshold: float
     validation: dict[str, float]
     values: dict[str, dict[str, float]]
@@ -79,8 +85,8 @@ def fit_one(data: Data, method: str, seed: int, settings: AugmentSettings) -> Fi
         torch.set_num_threads(threads)
     of_val = measures(in_val, val.is_rare, in_val >= threshold)
     return Fit(
-        method, seed, len(rows.features), found.epoch, threshold, of_val, values, drawn,
-        time.perf_counter() - started,
+        method, seed, len(rows.features), found.epoch, found.finished, threshold, of_val, values,
+        drawn, time.perf_counter() - started,
     )  # fmt: skip
 
 
@@ -88,10 +94,13 @@ def fit_all(data: Data, settings: AugmentSettings) -> list[Fit]:
     """As `fit_one`, of all methods and seeds."""
     kept: Any = ray.put(data)
     remote = ray.remote(num_cpus=1)(fit_one)
-    return ray.get(
-        [
-            remote.remote(kept, method, seed, settings)
-            for method in settings.all_methods
-            for seed in settings.all_seeds
-        ]
-    )
+    underway = [
+        remote.remote(kept, method, seed, settings)
+        for method in settings.all_methods
+        for seed in settings.all_seeds
+    ]
+    left, every = list(underway), max(1, len(underway) // TOLD)
+    while left:
+        _, left = ray.wait(left, num_returns=min(every, len(left)))
+        log.info("classifiers: %s of %s are trained", len(underway) - len(left), len(underway))
+    return ray.get(underway)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -31,8 +30,6 @@ from pipeline.molecules.rejected import write_rejected
 from pipeline.runtime.cluster import device_of, start_ray
 from pipeline.runtime.files import json_bytes, write_atomically
 from pipeline.runtime.text import records_csv
-
-log = logging.getLogger(__name__)
 
 SUMMARY, TEXT = "augmentation_summary.json", "augmentation_summary.txt"
 RESULTS, FIGURE = "augmentation_results.csv", "differences.png"
@@ -67,12 +64,13 @@ def run_augmentation(settings: AugmentSettings) -> dict[str, Any]:
     made = None
     if makes:
         made = make_rows(table, wanted, settings, device_of(settings.device))
-    log.info("training %s classifiers", len(methods) * len(settings.all_seeds))
     fits = fit_all(_standardised(table, wanted, made), settings)
     summary = {
         **_counts(table, settings),
         "rows_to_add": wanted,
         "generator": None if made is None else _of_generator(made),
+        "unfinished_classifiers": sum(not fit.finished for fit in fits),
+        "classifiers": len(fits),
         "tests": {test: _of_test(fits, test, part) for test, part in table.tests.items()},
         "total_seconds": time.monotonic() - started,
         "settings": asdict(settings),
@@ -130,7 +128,8 @@ def _of_generator(made: Synthetic) -> dict[str, Any]:
         "parameters", "best_step", "best_losses", "better_than_linear", "train_time_seconds",
         "learned_from", "held_out",
     )  # fmt: skip
-    return {**{name: made.outcome[name] for name in names}, "by_seed": made.counts}
+    by_seed = {str(seed): counts for seed, counts in made.counts.items()}
+    return {**{name: made.outcome[name] for name in names}, "by_seed": by_seed}
 
 
 def _of_test(fits: Sequence[Fit], test: str, part: Part) -> dict[str, Any]:
@@ -141,7 +140,7 @@ def _of_test(fits: Sequence[Fit], test: str, part: Part) -> dict[str, Any]:
     methods = {}
     for name, of_seeds in by.items():
         methods[name] = {
-            "rows": {seed: fit.rows for seed, fit in of_seeds.items()},
+            "rows": {str(seed): fit.rows for seed, fit in of_seeds.items()},
             "metrics": {metric: _spread(of_seeds, test, metric) for metric in METRICS},
             "difference": None if name == PLAIN else _difference(of_seeds, by[PLAIN], test),
         }
@@ -180,7 +179,7 @@ def _write(summary: dict[str, Any], fits: Sequence[Fit], folder: str) -> None:
     records = [
         {
             "method": fit.method, "seed": fit.seed, "test": test, "rows": fit.rows,
-            "epoch": fit.epoch, "threshold": fit.threshold,
+            "epoch": fit.epoch, "finished": fit.finished, "threshold": fit.threshold,
             **{f"validation_{name}": value for name, value in fit.validation.items()},
             **fit.values[test], "seconds": fit.seconds,
         }

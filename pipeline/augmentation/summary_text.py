@@ -10,6 +10,7 @@ from pipeline.augmentation.methods import GENERATED, PLAIN, UNGATED
 from pipeline.runtime.text import aligned
 
 TITLES = {"f1": "F1", "mcc": "MCC", "auroc": "AUROC", "aupr": "AUPR"}
+STAR, AGREE = " *", "the interval excludes 0, and all seeds agree"
 ORDER = (HELPS, HARMS, SAME)
 
 
@@ -27,11 +28,19 @@ def summary_text(summary: Mapping[str, Any]) -> list[str]:
         f"{settings['rare_share']:.0%} of the training rows",
         *_generator(summary),
         *(f"note       {note}" for note in summary["reading"]),
-        *(f"WARNING    {warning}" for warning in summary["warnings"]),
+        *(f"WARNING    {warning}" for warning in [*summary["warnings"], *_unfinished(summary)]),
     ]
     for name, test in summary["tests"].items():
         lines += ["", *_of_test(name, test, summary)]
     return lines
+
+
+def _unfinished(summary: Mapping[str, Any]) -> list[str]:
+    count, every = summary["unfinished_classifiers"], summary["classifiers"]
+    if not count:
+        return []
+    mend = " (--classifier_epochs)" if summary["settings"]["classifier"] == "mlp" else ""
+    return [f"{count} of {every} classifiers were ended by the limit of their training{mend}"]
 
 
 def _part(name: str, counts: Mapping[str, int], summary: Mapping[str, Any]) -> str:
@@ -80,7 +89,8 @@ def _of_test(name: str, test: Mapping[str, Any], summary: Mapping[str, Any]) -> 
     lines = aligned([f"{name}, mean of {seeds} seeds ± deviation", *TITLES.values()], means)
     if gains:
         resamples = f"difference to {PLAIN} [95 %, {settings['bootstrap_samples']:,} resamples]"
-        lines += ["", *aligned([resamples, *TITLES.values()], gains), "", *verdicts(methods)]
+        lines += ["", *aligned([resamples, *TITLES.values()], gains), f"{STAR[1]} {AGREE}", ""]
+        lines += verdicts(methods)
     beside = beside_rivals(test["less_rival"])
     lines += ["", *beside] if beside else []
     without = test["resamples_without_a_class"]
@@ -131,5 +141,5 @@ def _mean(found: Mapping[str, Any]) -> str:
 def interval_text(found: Mapping[str, Any]) -> str:
     """A difference with its interval, and a star where something is shown."""
     low, high = found["ci95"]
-    star = "" if found["verdict"] == SAME else " *"
+    star = "" if found["verdict"] == SAME else STAR
     return f"{found['mean']:+.3f} [{low:+.3f}, {high:+.3f}]{star}"

@@ -114,6 +114,7 @@ def test_a_test_decides_nothing_and_validation_no_more_than_epoch_and_threshold(
     settings = settings_of(tmp_path / "t.parquet", classifier=classifier)
     first = fit_one(data, "smote", 3, settings)
     assert first.values["iid_test"]["auroc"] > 0.8
+    assert first.finished == (classifier == "logistic")  # three epochs are too few for the MLP
     test = data.tests["iid_test"]
     worse = Part(-test.features, ~test.is_rare, test.groups)
     second = fit_one(replace(data, tests={"iid_test": worse}), "smote", 3, settings)

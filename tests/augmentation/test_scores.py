@@ -55,8 +55,8 @@ def test_the_measures_are_those_of_scikit_learn():
 def test_resamples_of_groups_are_those_of_a_plain_loop(monkeypatch):
     one = judged(2)
     monkeypatch.setattr(intervals, "AT_ONCE", 160 * 7)  # 7 resamples at once, the last 4
-    found = resampled_measures(one, 60, seed=5)
-    drawn = np.concatenate(list(resamples(GROUPS.max() + 1, 60, 5, 60)))
+    found = resampled_measures(one, 25, seed=5)
+    drawn = np.concatenate(list(resamples(GROUPS.max() + 1, 25, 5, 25)))
     assert (drawn.sum(axis=1) == GROUPS.max() + 1).all() and drawn.max() > 2
     for counts, values in zip(drawn, found, strict=True):
         np.testing.assert_allclose(values, expected(repeated(counts), one), rtol=1e-10)
@@ -71,11 +71,11 @@ def test_intervals_are_percentiles_of_the_mean_over_seeds():
                  for s in (1, 2, 3)]
         for m, metric in enumerate(METRICS)
     }  # fmt: skip
-    drawn = {name: {seed: resampled_measures(each, 80, 3) for seed, each in of.items()}
+    drawn = {name: {seed: resampled_measures(each, 25, 3) for seed, each in of.items()}
              for name, of in fits.items()}  # fmt: skip
     found = difference(drawn["one"], drawn["other"], values)
     gains = []
-    for (counts,) in resamples(GROUPS.max() + 1, 80, 3, 1):
+    for (counts,) in resamples(GROUPS.max() + 1, 25, 3, 1):
         rows = repeated(counts)
         of_seeds = [
             np.subtract(*(expected(rows, of[seed]) for of in fits.values())) for seed in (1, 2, 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,6 @@ from pipeline.augmentation.settings import AugmentSettings
 from pipeline.augmentation.table import read_table
 from pipeline.runtime.errors import InputError
 from tests.augmentation.made_table import columns, settings_of
-from tests.conftest import SAMPLE
 
 
 def test_every_row_has_its_part_and_group(tmp_path):
@@ -51,16 +52,62 @@ def test_rows_that_training_has_seen_are_told(tmp_path):
                for w in table.warnings)  # fmt: skip
 
 
-def test_molecules_have_scaffolds_for_groups(ray_session, encoder_in_process, tmp_path):
+@pytest.fixture(scope="module")
+def molecules(hiv_smiles, tmp_path_factory) -> Path:
+    """150 molecules with a split, a class in words and in numbers, and two kinds of groups."""
+    path = tmp_path_factory.mktemp("molecules") / "molecules.csv"
+    rows = [
+        f"{smiles},{('train', 'train', 'iid_val', 'iid_test', 'ood_val')[row % 5]},"
+        f"{('yes', 'no', 'no')[row % 3]},{int(row % 3 == 0)},plate {row % 7},series {row % 11}"
+        for row, smiles in enumerate(hiv_smiles[:150])
+    ]
+    path.write_text("\n".join(["smiles,split,active,label,plate,series", *rows]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    "flags, rare, groups",
+    [
+        ({"label_column": "label", "domain_column": "plate"}, "1", 7),
+        ({"class_column": "active", "group_column": "series"}, "yes", 11),
+        ({"class_column": "active", "domain_column": "plate"}, "yes", 7),
+        ({"label_column": "label", "domain_column": "plate", "group_column": "series"}, "1", 11),
+    ],
+)
+def test_molecules_have_a_class_and_a_group_each(
+    ray_session, encoder_in_process, molecules, flags, rare, groups
+):
     settings = AugmentSettings(
-        data_file=str(SAMPLE), foundation_model="descriptors", cache_root=str(tmp_path),
-        device="cpu", test_split=["ood_test", "iid_test"],
+        data_file=str(molecules), foundation_model="descriptors", device="cpu",
+        cache_root=str(molecules.parent / "store"), split_column="split", **flags,
     )  # fmt: skip
     table = read_table(settings)
-    assert (table.rare, list(table.tests)) == ("1", ["ood_test", "iid_test"])
-    assert table.train.counts() == {"rows": 864, "rare": 24, "groups": 804}
-    assert table.other_splits == 480  # ood_val
-    assert table.tests["ood_test"].counts() == {"rows": 480, "rare": 8, "groups": 156}
+    assert table.rare == rare and table.train.counts() == {"rows": 60, "rare": 20, "groups": groups}
+    assert list(table.tests) == ["iid_test"] and table.other_splits == 30  # ood_val
+    if flags.get("group_column", flags.get("domain_column")) == "series":
+        train = [row for row in range(150) if row % 5 < 2]
+        same = np.equal.outer(table.train.groups, table.train.groups)
+        np.testing.assert_array_equal(same, np.equal.outer(*[np.array(train) % 11] * 2))
+
+
+def test_a_wrong_column_is_told_by_its_own_flag(molecules):
+    for flag in ("class_column", "group_column", "domain_column"):
+        settings = AugmentSettings(data_file=str(molecules), split_column="split",
+                                   foundation_model="descriptors", **{flag: "nope"})  # fmt: skip
+        with pytest.raises(InputError, match=f"no column 'nope'.* Set --{flag}$"):
+            read_table(settings)
+
+
+def test_a_molecule_in_two_splits_stops(ray_session, molecules, tmp_path):
+    lines = molecules.read_text().splitlines()
+    twice = tmp_path / "twice.csv"
+    twice.write_text("\n".join([*lines, lines[1].replace(",train,", ",iid_test,")]) + "\n")
+    settings = AugmentSettings(
+        data_file=str(twice), foundation_model="descriptors", device="cpu", label_column="label",
+        cache_root=str(tmp_path / "store"), split_column="split",
+    )  # fmt: skip
+    with pytest.raises(InputError, match="1 molecules are in more than one split"):
+        read_table(settings)
 
 
 def replaced(name: str, old: str, new: str) -> dict[str, list[str]]:
