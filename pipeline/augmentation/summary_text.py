@@ -64,8 +64,11 @@ def _generator(summary: Mapping[str, Any]) -> list[str]:
         f"{losses['linear']:.4f}, zero {losses['zero']:.4f}",
         f"gate       returned {min(returned):,} to {max(returned):,} of {wanted:,} rows a seed",
     ]
-    if not made["better_than_linear"]:
-        lines.append("WARNING    the generator is no better than a Gaussian of each class")
+    if not made["better_than_linear"] or losses["heldout"] >= losses["zero"]:
+        lines.append(
+            "WARNING    the generator tells held-out rows no better than a Gaussian of each class, "
+            "or than nothing: more rows or --steps may help"
+        )
     if min(returned) < wanted:
         lines.append(
             f"WARNING    up to {wanted - min(returned):,} of {wanted:,} generated rows of a seed "

@@ -71,11 +71,11 @@ def test_intervals_are_percentiles_of_the_mean_over_seeds():
                  for s in (1, 2, 3)]
         for m, metric in enumerate(METRICS)
     }  # fmt: skip
-    drawn = {name: {seed: resampled_measures(each, 25, 3) for seed, each in of.items()}
+    drawn = {name: {seed: resampled_measures(each, 12, 3) for seed, each in of.items()}
              for name, of in fits.items()}  # fmt: skip
     found = difference(drawn["one"], drawn["other"], values)
     gains = []
-    for (counts,) in resamples(GROUPS.max() + 1, 25, 3, 1):
+    for (counts,) in resamples(GROUPS.max() + 1, 12, 3, 1):
         rows = repeated(counts)
         of_seeds = [
             np.subtract(*(expected(rows, of[seed]) for of in fits.values())) for seed in (1, 2, 3)
