@@ -5,7 +5,8 @@ Rooms are stacked along the flow; none imports from one above it (`lint-imports`
     sieve                                all of it in a notebook
     report                               one page from any output folder
     suite                                grids of the runs below, their statistics and tables
-    comparison   scoring   pretraining   runs and tables that users take away
+    augmentation   comparison   scoring   pretraining
+                                         runs and tables that users take away
     trust                                predictions + labels → expected errors
     evaluation                           checkpoint + test set → metrics
     training                             features or trunk → checkpoint

@@ -92,14 +92,20 @@ class GateSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateSettings(GeneratorSettings, GateSettings, EncodedSourceSettings, OutputSettings):
-    """Train a generator of features on a table's classes, and draw samples of them."""
+class ClassedSourceSettings(EncodedSourceSettings):
+    """Rows with a class, and where their features come from."""
 
     class_column: str | None = None
     """Column with the class; default: the label of DrugOOD files."""
     features_column: str | None = None
     """Column of a Parquet file with a feature list in each row, used as it is; default: the file
     has molecules, and --foundation_model makes the features."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateSettings(GeneratorSettings, GateSettings, ClassedSourceSettings, OutputSettings):
+    """Train a generator of features on a table's classes, and draw samples of them."""
+
     num_samples: int = bounded(500, least=1)
     """Samples of each class."""
     classes: list[str] | None = None

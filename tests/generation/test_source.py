@@ -71,7 +71,7 @@ def faulty(kind):
         ("numbers", "it holds double, not lists of numbers"),
         ("words", "not lists of numbers"),
         ("none", "--features_column x: .* has no rows with features"),
-        ("lists", "--class_column kind: it holds list<.*>, not classes"),
+        ("lists", "--class_column kind: it holds list<.*>, not names"),
     ],
 )
 def test_what_cannot_be_learned_from_is_one_line(tmp_path, kind, message):
