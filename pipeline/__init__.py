@@ -9,6 +9,7 @@ Rooms are stacked along the flow; none imports from one above it (`lint-imports`
     trust                                predictions + labels → expected errors
     evaluation                           checkpoint + test set → metrics
     training                             features or trunk → checkpoint
+    generation                           features → a diffusion model of them → features
     detectors                            features → OOD scores
     encoding                             molecules → features, trunk (the Ray Data graph)
     encoders                             tensors in, features out; no Ray

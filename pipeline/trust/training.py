@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.encoding.views import plan_views
-from pipeline.evaluation.audit import audit
+from pipeline.evaluation.audit import WITHOUT_OOD, audit, has_ood
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import json_bytes, write_atomically
 from pipeline.training.checkpoint import Checkpoint, load_checkpoint
@@ -72,6 +72,8 @@ def warn_of_concentrations(labels: pa.ChunkedArray) -> None:
 def _audit(checkpoint: Checkpoint, settings: TrainSettings) -> dict[str, Any]:
     """The shortcut audit on validation molecules."""
     tests = checkpoint.of_role("id_val", "ood_val")
+    if not has_ood(tests):
+        return {"not_made": WITHOUT_OOD}
     is_ood = np.array(tests["role"].to_pylist()) == "ood_val"
     if min(is_ood.sum(), (~is_ood).sum()) < LEAST_TESTED:
         return {"not_made": f"validation has fewer than {LEAST_TESTED} molecules of a kind"}
