@@ -109,9 +109,7 @@ def diffused(
     steps = rng.choice(scheduler_of(generator.settings).timesteps.numpy(), len(sources))
     temperatures = rng.uniform(1, most_temperature, len(sources))
     classes = np.zeros(len(sources), np.int64)
-    return Candidates(
-        redraw(generator, sources, classes, steps, temperatures, seed, device), steps
-    )
+    return Candidates(redraw(generator, sources, classes, steps, temperatures, seed, device), steps)
 
 
 def _write(made: Synthetic, folder: str, name: str) -> None:

@@ -20,6 +20,7 @@ from pipeline.detectors.feature_space import FeatureSpace, Standard
 from pipeline.encoding.views import DISTANCES, EncodedViews
 from pipeline.generation.diffusion.noise import diffusers
 from pipeline.generation.settings import ShellSettings
+from pipeline.generation.shell import LEAST
 from pipeline.runtime.errors import InputError
 from pipeline.training.references import References
 from pipeline.training.settings import TrainSettings
@@ -99,6 +100,10 @@ def check_synthetic(settings: TrainSettings) -> None:
                 f"--{flag} does not go with --ood synthetic: it needs {needs}; give some by "
                 "--ood_file, or leave it out"
             )
+    if settings.ood_size < LEAST:
+        raise InputError(
+            f"--ood_size {settings.ood_size}: with --ood synthetic at least {LEAST} are needed"
+        )
     diffusers()
 
 

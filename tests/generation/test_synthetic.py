@@ -90,7 +90,8 @@ def test_both_roles_are_in_the_shell_and_made_of_different_rows():
     again = in_shell(known, shell, 100, propose, 5, 0)
     sources = [{row.tobytes() for row in np.concatenate(each)} for each in seen.values()]
     assert not sources[0] & sources[1]
-    assert len(sources[0] | sources[1]) == KNOWN
+    assert len(sources[1]) <= KNOWN // 5
+    assert sources[0] | sources[1] <= {row.tobytes() for row in known}
     for sample, count in ((made.train, 80), (made.validation, 20)):
         assert len(sample.features) == len(sample.steps) == count
         np.testing.assert_array_equal(shell.p_values(sample.features), sample.p_values)
@@ -110,21 +111,19 @@ def test_what_is_missing_is_told_and_not_filled_in(caplog):
 
     def few(sources: np.ndarray, numbers: tuple[int, ...]) -> Candidates:
         made = np.repeat(inside[None], len(sources), axis=0)
-        made[:12] = outside
+        made[:most] = outside
         return Candidates(made, np.zeros(len(sources), int))
 
+    most = 12
     made = in_shell(known, shell, 100, few, 3, 0)
     assert (len(made.train.features), len(made.validation.features)) == (36, 20)
     assert made.report["shortfall"] == 44
     assert "44 of 100 features are missing" in caplog.text
     assert (made.train.features == outside).all()
-    with pytest.raises(InputError, match=r"12 of .* candidates .*--ood background") as error:
-        in_shell(known, shell, 100, lambda s, n: few(s, n) if n == (0, 0) else none(s, n), 2, 0)
+    most = 3
+    with pytest.raises(InputError, match=r"18 of .* candidates .*--ood background") as error:
+        in_shell(known, shell, 100, few, 3, 0)
     assert "\n" not in str(error.value)
-
-
-def none(sources: np.ndarray, numbers: tuple[int, ...]) -> Candidates:
-    return Candidates(sources, np.zeros(len(sources), int))
 
 
 # --- features noised and denoised ---------------------------------------------------------------
@@ -191,11 +190,10 @@ def same(ours: synthetic.Synthetic, theirs: synthetic.Synthetic) -> None:
 def test_what_is_made_lies_in_the_shell_and_is_told(made):
     found = made[1]
     shell = Shell.fit(rows(KNOWN, 0), rows(HELD_OUT, 1), SMALL)
+    steps = scheduler_of(generator_settings(SMALL, 0)).timesteps
     for sample in (found.train, found.validation):
         assert shell.holds(shell.p_values(sample.features)).all()
-        assert set(sample.steps) <= set(
-            scheduler_of(generator_settings(SMALL, 0)).timesteps.numpy()
-        )
+        assert set(sample.steps.tolist()) <= set(steps.tolist())
     report = found.report
     assert json.loads(json.dumps(report)) == report
     assert report["train"] + report["validation"] + report["shortfall"] == report["asked"] == 60
