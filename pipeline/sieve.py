@@ -101,7 +101,7 @@ class Sieve:
             columns["y"] = _numbers(y)
             given["label_column"] = "y"
         pq.write_table(pa.table(columns), folder / "training.parquet")
-        if ood == SYNTHETIC:
+        if isinstance(ood, str) and ood == SYNTHETIC:
             given["ood"] = SYNTHETIC
         elif ood is not None:
             pq.write_table(pa.table({"smiles": _texts(ood)}), folder / "ood.parquet")

@@ -60,7 +60,7 @@ def audit(
             "not_made": "the checkpoint is of an earlier version, which did not keep the SMILES of "
             "its training molecules; train again"
         }
-    if not has_ood(training):
+    if not pc.any(pc.starts_with(training["role"], "ood_")).as_py():
         return {"not_made": WITHOUT_OOD}
     found = find_rivals(training, smiles, is_ood, seed=seed)
     rivals = dict(zip(RIVALS, found.scores))
@@ -73,11 +73,6 @@ def audit(
         "chosen_on": found.chosen_on,
     }
     return {**made, "warning": warning_of(made, auroc(is_ood, energies))}
-
-
-def has_ood(training: pa.Table) -> bool:
-    """Whether OOD molecules are among those that training and validation saw (`role`)."""
-    return pc.any(pc.starts_with(training["role"], "ood_")).as_py() or False
 
 
 class Rivals(NamedTuple):

@@ -18,7 +18,7 @@ from pipeline.encoding.views import EncodedViews
 from pipeline.runtime.errors import InputError
 from pipeline.training.references import References
 from pipeline.training.settings import TrainSettings
-from pipeline.training.synthetic_ood import SyntheticOod, left_out
+from pipeline.training.synthetic_ood import SyntheticOod, untried
 from pipeline.training.trained import Trained
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def detectors_of(settings: TrainSettings) -> tuple[str, ...]:
             f"--detector {name} has none"
         )
     if name == "auto":
-        return tuple(each for each in CANDIDATES if each not in left_out(settings))
+        return tuple(each for each in CANDIDATES if each not in untried(settings))
     if needs(name).labels and settings.label_column is None and settings.id_file is not None:
         raise InputError(f"--detector {name} learns from labels; name them by --label_column")
     return (name,)

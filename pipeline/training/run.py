@@ -40,7 +40,7 @@ from pipeline.training.fitting import best_of, detectors_of, fit_detector
 from pipeline.training.outputs import CHECKPOINT_FOLDER, write_checkpoint, write_training
 from pipeline.training.references import References
 from pipeline.training.settings import TrainSettings
-from pipeline.training.synthetic_ood import SYNTHETIC, SyntheticOod, left_out, make_synthetic
+from pipeline.training.synthetic_ood import SYNTHETIC, SyntheticOod, make_synthetic, untried
 from pipeline.training.together.trainer import OF_A_HEAD, can_train_together, train_heads
 from pipeline.training.trained import Trained
 from pipeline.training.trainer import TRAINING_ROLES, train_head
@@ -98,7 +98,7 @@ def run_training(settings: TrainSettings, share: float = 1.0) -> dict[str, Any]:
             molecules, encoded, space, head, shared.device, shared.finetuning, share, synthetic
         )
 
-    trained = best_of(names, partial(train, molecules=folds[0]), left_out(settings))
+    trained = best_of(names, partial(train, molecules=folds[0]), untried(settings))
     if synthetic is not None:
         trained = trained.beside([], synthetic_ood=synthetic.report)
     remove(folder)  # nothing of an earlier training may stay in it, such as its error model

@@ -107,7 +107,7 @@ def check_synthetic(settings: TrainSettings) -> None:
     diffusers()
 
 
-def left_out(settings: TrainSettings) -> dict[str, str]:
+def untried(settings: TrainSettings) -> dict[str, str]:
     """Candidates of --detector auto that cannot be tried, and why."""
     return dict.fromkeys(BY_FINGERPRINTS if settings.ood == SYNTHETIC else (), NO_FINGERPRINT)
 
