@@ -23,6 +23,7 @@ def tell_training(stats: dict[str, Any], output_dir: str) -> None:
         f"encoder     {stats['encoder']} (weights: {stats['weights']})",
         *_parameters(stats),
         f"detector    {stats['detector']} on {', '.join(stats['views'])}",
+        *_synthetic(stats.get("synthetic_ood")),
         *_chosen(stats.get("chosen_by_validation_auroc", {})),
         f"trained     {stats['epochs']} epochs in {seconds:.2f} s "
         f"({1000 * stats['avg_epoch_time_seconds']:.1f} ms an epoch)"
@@ -42,6 +43,26 @@ def _chosen(aurocs: dict[str, float]) -> list[str]:
     ranked = sorted(aurocs, key=aurocs.get, reverse=True)
     told = ", ".join(f"{name} {aurocs[name]:.3f}" for name in ranked)
     return [f"chosen      by validation AUROC of: {told}"]
+
+
+def _synthetic(made: dict[str, Any] | None) -> list[str]:
+    if made is None:
+        return []
+    shell = made["shell"]
+    told = [
+        f"synthetic   OOD features: {made['train']:,} to train, {made['validation']:,} to "
+        f"validate; p-value {shell['least_p']:.3f} to {shell['most_p']:g} by "
+        f"{shell['held_out']:,} ID validation molecules",
+        "            validation says how far these lie, not how well real OOD molecules are found",
+    ]
+    if made["shortfall"]:
+        told.append(
+            f"            WARNING: {made['shortfall']:,} of {made['asked']:,} are missing: too few "
+            f"of {made['candidates']:,} candidates lie there"
+        )
+    if not made["generator"]["better_than_linear"]:
+        told.append("            WARNING: the generator is no better than a Gaussian")
+    return told
 
 
 def _errors(errors: dict[str, Any] | None) -> list[str]:

@@ -28,12 +28,13 @@ from pipeline.runtime.telemetry import configure_logging
 from pipeline.scoring.levels import SCORES
 from pipeline.scoring.output_folder import part_files, read_part
 from pipeline.scoring.run import run_scoring
-from pipeline.scoring.screen import SCREEN_VIEWS
+from pipeline.scoring.screen import screen_views
 from pipeline.scoring.settings import ScoreSettings
 from pipeline.scoring.steps import REJECTED_FOLDER, SCORES_FOLDER
 from pipeline.training.checkpoint import Checkpoint, load_checkpoint
 from pipeline.training.outputs import CHECKPOINT_FOLDER
 from pipeline.training.settings import TrainSettings
+from pipeline.training.synthetic_ood import SYNTHETIC
 from pipeline.trust.training import train_and_audit
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ class Sieve:
         smiles: Sequence[str],
         y: Sequence[float] | None = None,
         *,
-        ood: Sequence[str] | None = None,
-        views: str = SCREEN_VIEWS,
+        ood: Sequence[str] | str | None = None,
+        views: str | None = None,
         detector: str = "auto",
         **settings: Any,
     ) -> Sieve:
@@ -79,8 +80,10 @@ class Sieve:
         smiles : n molecules.
         y : (n,) measured values, or 0 and 1; NaN or None where there is none. With them an error
             model is fitted, so that `score` gives predictions, expected errors and intervals.
-        ood : molecules unlike them to train with; default: public ones that come with MolSieve.
-        views, detector, **settings : as the flags of jobs.train, such as cache_root, seed, weights.
+        ood : molecules unlike them to train with, or "synthetic", features just beyond theirs;
+            default: public molecules that come with MolSieve.
+        views : default: as of jobs.screen.
+        detector, **settings : as the flags of jobs.train, such as cache_root, seed, weights.
 
         Raises
         ------
@@ -98,12 +101,15 @@ class Sieve:
             columns["y"] = _numbers(y)
             given["label_column"] = "y"
         pq.write_table(pa.table(columns), folder / "training.parquet")
-        if ood is not None:
+        if isinstance(ood, str) and ood == SYNTHETIC:
+            given["ood"] = SYNTHETIC
+        elif ood is not None:
             pq.write_table(pa.table({"smiles": _texts(ood)}), folder / "ood.parquet")
             given["ood_file"] = str(folder / "ood.parquet")
         made = TrainSettings(
-            id_file=str(folder / "training.parquet"), id_column="id", views=views,
-            detector=detector, output_dir=str(folder), **given, **settings,
+            id_file=str(folder / "training.parquet"), id_column="id",
+            views=views or screen_views(given.get("ood")), detector=detector,
+            output_dir=str(folder), **given, **settings,
         )  # fmt: skip
         stats = train_and_audit(made)
         shared = {name: settings[name] for name in ("cache_root", "device") if name in settings}

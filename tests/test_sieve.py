@@ -13,9 +13,11 @@ import pyarrow as pa
 import pytest
 
 from pipeline import Sieve
+from pipeline.generation.settings import ShellSettings
 from pipeline.molecules.identity import canonicalize
 from pipeline.runtime.errors import InputError
 from pipeline.scoring.levels import SCORES
+from pipeline.training import synthetic_ood
 from tests.commands import REPOSITORY
 from tests.made_sets import INSIDE, VIEWS, hiv, moses, values_of
 from tests.scoring_here import scoring_here
@@ -105,6 +107,19 @@ def test_saved_and_loaded_it_scores_the_same(sieve, table, store, tmp_path):
         sieve.save(tmp_path / "kept")
     with pytest.raises(InputError, match="not a checkpoint"):
         Sieve.load(tmp_path / "absent")
+
+
+def test_synthetic_ood_needs_no_molecules_unlike_the_training_set(store, monkeypatch):
+    pytest.importorskip("diffusers")
+    small = ShellSettings(width=16, batch_size=32, steps=30, sampling_steps=10)
+    monkeypatch.setattr(synthetic_ood, "ShellSettings", lambda: small)
+    how = {"views": "ecfp,descriptors", "detector": "oe_knn", "knn_k": 3, "device": "cpu"}
+    sieve = Sieve.fit(moses(), ood="synthetic", ood_size=60, cache_root=store, **how)
+    assert sieve.stats["synthetic_ood"]["train"] > 0
+    table = sieve.score([hiv()[70], moses()[0]])
+    assert table["p_value"].between(0, 1).all() and table["in_training"].tolist() == [False, True]
+    with pytest.raises(InputError, match="--views distances does not go with --ood synthetic"):
+        Sieve.fit(moses(), ood="synthetic", cache_root=store, **{**how, "views": VIEWS})
 
 
 def test_without_labels_there_are_no_errors(store):

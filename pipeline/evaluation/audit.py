@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.evaluation.metrics import auroc, compare_aurocs
 from pipeline.molecules.descriptors import DESCRIPTORS, descriptor_values
@@ -23,6 +24,10 @@ LEAST_LEAD = 0.02  # in AUROC; a model that leads by less is warned of
 # A file's training molecules may be millions. So many of each kind tell to about 0.01 in AUROC
 # which descriptor is best (1 ms a molecule); among so many the nearest one is looked for.
 CHOSEN_ON, SEARCHED = 1_000, 20_000
+WITHOUT_OOD = (
+    "the detector was trained with synthetic OOD features, so there are no OOD molecules by which "
+    "to choose a descriptor"
+)
 
 
 def audit(
@@ -48,13 +53,15 @@ def audit(
         `descriptor` and `tanimoto`, each with `auroc`, `lead` (the model's AUROC minus the
         rival's) and their intervals; `descriptors`, all thirteen; `chosen_on`; `warning`, None
         where the model leads by `LEAST_LEAD`. Only `not_made`, the reason, for a checkpoint of a
-        version that did not keep SMILES.
+        version that did not keep SMILES, or that was trained without OOD molecules.
     """
     if "smiles" not in training.column_names:
         return {
             "not_made": "the checkpoint is of an earlier version, which did not keep the SMILES of "
             "its training molecules; train again"
         }
+    if not pc.any(pc.starts_with(training["role"], "ood_")).as_py():
+        return {"not_made": WITHOUT_OOD}
     found = find_rivals(training, smiles, is_ood, seed=seed)
     rivals = dict(zip(RIVALS, found.scores))
     compared = compare_aurocs(is_ood, energies, rivals, samples=bootstrap_samples, seed=seed)

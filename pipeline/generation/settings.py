@@ -77,6 +77,30 @@ class GeneratorSettings(OptimizerSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShellSettings(Settings):
+    """Synthetic OOD features: their generator, and how far out they lie."""
+
+    least_p: float = bounded(0.001, least=0, below=1)
+    """Least p-value by held-out ID features."""
+    most_p: float = bounded(0.05, above=0, below=1)
+    """Largest p-value: the share of ID features that lie as far out."""
+    neighbours: int = bounded(5, least=1)
+    """The distance is that to this nearest training feature."""
+    most_temperature: float = bounded(1.25, least=1)
+    """Noise is up to so many times as large as the generator has learned to take away."""
+    width: int = bounded(256, least=8)
+    """Width of the generator's layers: training sets are small, and users wait."""
+    batch_size: int = bounded(128, least=1)
+    """Rows in one of its batches."""
+    steps: int = bounded(1500, least=1)
+    """Steps of its optimiser."""
+    sampling_steps: int = bounded(50, least=2)
+    """Steps of its sampler (DDIM)."""
+    max_attempts: int = bounded(6, least=1)
+    """Rounds of candidates; what is missing then stays missing, and is told."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class GateSettings(Settings):
     """Which of the drawn candidates are returned."""
 

@@ -23,6 +23,7 @@ from pipeline.scoring.steps import SCORES_FOLDER
 from pipeline.store.checkpoint_folder import CONFIG
 from pipeline.training.outputs import CHECKPOINT_FOLDER
 from pipeline.training.settings import DetectorName, TrainSettings
+from pipeline.training.synthetic_ood import SYNTHETIC
 from pipeline.training.trainer import NOT_IDENTITY
 from pipeline.trust.training import train_and_audit
 
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 TRAINING_FOLDER, DONE = "training", "_done.json"
 COMPLETE = f"{CHECKPOINT_FOLDER}/{CONFIG}"
 SCREEN_VIEWS = "minimol,ecfp,descriptors,distances"
+SYNTHETIC_VIEWS = "minimol,ecfp,descriptors"  # synthetic features have no distances
 # Similarity to the nearest training molecule, above which chemists call two molecules alike.
 ALIKE = 0.4
 
@@ -43,7 +45,7 @@ class ScreenSettings(TrainSettings, VerdictSettings):
     """One encoder in place of --views."""
     views: str | None = None
     """Features side by side: of unimol, unimol2, minimol, ecfp, descriptors, distances; default:
-    minimol,ecfp,descriptors,distances."""
+    minimol,ecfp,descriptors,distances, with --ood synthetic without distances."""
     detector: DetectorName | None = "auto"
     """An energy head (dpo, bce, mse, hinge), or a detector that is fitted at once; auto takes the
     best on validation."""
@@ -106,11 +108,16 @@ def check_screen(settings: ScreenSettings) -> None:
     data_files(settings.library)  # before the training is waited for
 
 
+def screen_views(ood: str | None) -> str:
+    """The views that are taken if none are asked for, by `--ood`."""
+    return SYNTHETIC_VIEWS if ood == SYNTHETIC else SCREEN_VIEWS
+
+
 def _trained(settings: ScreenSettings) -> dict[str, Any]:
     """The content of training_stats.json, of this or of an earlier run with the same settings."""
     folder = f"{settings.output_dir}/{TRAINING_FOLDER}"
     names = [f.name for f in fields(TrainSettings)]
-    views = settings.views or settings.foundation_model or SCREEN_VIEWS
+    views = settings.views or settings.foundation_model or screen_views(settings.ood)
     given = {name: getattr(settings, name) for name in names if name != "foundation_model"}
     library = settings.library if settings.ood == "library" else None
     own = TrainSettings(**{**given, "views": views, "output_dir": folder, "library": library})

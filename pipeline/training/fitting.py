@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from pipeline.encoding.views import EncodedViews
 from pipeline.runtime.errors import InputError
 from pipeline.training.references import References
 from pipeline.training.settings import TrainSettings
+from pipeline.training.synthetic_ood import SyntheticOod, untried
 from pipeline.training.trained import Trained
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def detectors_of(settings: TrainSettings) -> tuple[str, ...]:
             f"--detector {name} has none"
         )
     if name == "auto":
-        return CANDIDATES
+        return tuple(each for each in CANDIDATES if each not in untried(settings))
     if needs(name).labels and settings.label_column is None and settings.id_file is not None:
         raise InputError(f"--detector {name} learns from labels; name them by --label_column")
     return (name,)
@@ -77,23 +78,30 @@ class FitInputs(NamedTuple):
 
 
 def fit_inputs(
-    molecules: pa.Table, encoded: EncodedViews, space: FeatureSpace, data_seed: int
+    molecules: pa.Table,
+    encoded: EncodedViews,
+    space: FeatureSpace,
+    data_seed: int,
+    synthetic: SyntheticOod | None = None,
 ) -> FitInputs:
     """The reference molecules, and those of the other training roles, in a feature space.
 
     Parameters
     ----------
     molecules : `key`, `smiles`, `role`, `label`; every key has features.
+    synthetic : what stands for OOD molecules, if there are none.
     """
     references = References(molecules, data_seed)
 
     def inputs(table: pa.Table) -> Inputs:
         return space.inputs(references.described(table, encoded))
 
-    others = (
-        inputs(molecules.filter(pc.equal(molecules["role"], role)))
-        for role in ("ood_train", "id_val", "ood_val")
-    )
+    def of_role(role: str) -> Inputs:
+        if synthetic is not None and role in synthetic.features:
+            return synthetic.inputs(role)
+        return inputs(molecules.filter(pc.equal(molecules["role"], role)))
+
+    others = map(of_role, ("ood_train", "id_val", "ood_val"))
     labels = references.molecules["label"].to_numpy(zero_copy_only=False)
     return FitInputs(inputs(references.molecules), *others, labels)
 
@@ -132,18 +140,28 @@ def fit_detector(
     encoded: EncodedViews,
     space: FeatureSpace,
     settings: TrainSettings,
+    synthetic: SyntheticOod | None = None,
 ) -> Trained:
     """As `fit_on`, of molecules as `fit_inputs` takes them."""
-    return fit_on(name, fit_inputs(molecules, encoded, space, settings.data_seed), settings)[1]
+    given = fit_inputs(molecules, encoded, space, settings.data_seed, synthetic)
+    return fit_on(name, given, settings)[1]
 
 
-def best_of(names: Sequence[str], train: Callable[[str], Trained]) -> Trained:
+def best_of(
+    names: Sequence[str], train: Callable[[str], Trained], left_out: Mapping[str, str] | None = None
+) -> Trained:
     """The one with the best validation AUROC; its `stats` tell all of them.
 
     A detector that cannot be fitted to these molecules is left out, and that is said.
+
+    Parameters
+    ----------
+    left_out : those that were left out before, and why.
     """
     tried: dict[str, Trained] = {}
-    failed: dict[str, str] = {}
+    failed = dict(left_out or {}) if len(names) > 1 else {}
+    for name, why in failed.items():
+        log.info("--detector auto: %s is left out: %s", name, why)
     for name in names:
         try:
             tried[name] = train(name)

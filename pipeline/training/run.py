@@ -40,6 +40,7 @@ from pipeline.training.fitting import best_of, detectors_of, fit_detector
 from pipeline.training.outputs import CHECKPOINT_FOLDER, write_checkpoint, write_training
 from pipeline.training.references import References
 from pipeline.training.settings import TrainSettings
+from pipeline.training.synthetic_ood import SYNTHETIC, SyntheticOod, make_synthetic, untried
 from pipeline.training.together.trainer import OF_A_HEAD, can_train_together, train_heads
 from pipeline.training.trained import Trained
 from pipeline.training.trainer import TRAINING_ROLES, train_head
@@ -53,6 +54,7 @@ class Prepared:
     Attributes
     ----------
     settings : with sizes and precision decided.
+    synthetic : what stands for OOD molecules with --ood synthetic, else None.
     """
 
     settings: TrainSettings
@@ -61,6 +63,7 @@ class Prepared:
     encoded: EncodedViews
     space: FeatureSpace
     finetuning: FinetuneRun | None
+    synthetic: SyntheticOod | None
 
     @property
     def file(self) -> str:
@@ -82,17 +85,22 @@ def run_training(settings: TrainSettings, share: float = 1.0) -> dict[str, Any]:
     """
     shared = _prepare(settings)
     settings, encoded, space = shared.settings, shared.encoded, shared.space
+    synthetic = shared.synthetic
     _write_summary(shared, settings)
     folds, names = _folds(encoded.molecules), detectors_of(settings)
     folder = f"{settings.output_dir}/{CHECKPOINT_FOLDER}"
 
     def train(name: str, molecules: pa.Table) -> Trained:
         if name not in ENERGY_HEADS:
-            return fit_detector(name, molecules, encoded, space, settings)
+            return fit_detector(name, molecules, encoded, space, settings, synthetic)
         head = replace(settings, loss=name)
-        return train_head(molecules, encoded, space, head, shared.device, shared.finetuning, share)
+        return train_head(
+            molecules, encoded, space, head, shared.device, shared.finetuning, share, synthetic
+        )
 
-    trained = best_of(names, partial(train, molecules=folds[0]))
+    trained = best_of(names, partial(train, molecules=folds[0]), untried(settings))
+    if synthetic is not None:
+        trained = trained.beside([], synthetic_ood=synthetic.report)
     remove(folder)  # nothing of an earlier training may stay in it, such as its error model
     for fold, molecules in folds.items():
         if fold:
@@ -161,9 +169,12 @@ def _prepare(settings: TrainSettings) -> Prepared:
     settings, device = decided(settings, plans)
     encoded = encode_views(sample, source, plans)
     write_rejected(encoded.rejected, settings.output_dir)
-    require_roles(encoded, TRAINING_ROLES, settings.id_file or settings.data_file)
+    is_synthetic = settings.ood == SYNTHETIC
+    roles = [role for role in TRAINING_ROLES if not (is_synthetic and role.startswith("ood"))]
+    require_roles(encoded, roles, settings.id_file or settings.data_file)
     space = fit_space(encoded, settings)
-    return Prepared(settings, device, source, encoded, space, finetuning)
+    synthetic = make_synthetic(encoded, space, settings, device) if is_synthetic else None
+    return Prepared(settings, device, source, encoded, space, finetuning, synthetic)
 
 
 def _write_summary(shared: Prepared, settings: TrainSettings) -> None:
@@ -216,9 +227,9 @@ def _open(
 
 
 def _folds(molecules: pa.Table) -> dict[int, pa.Table]:
-    """The molecules of each training: all ID ones, and the OOD ones of its fold."""
+    """The molecules of each training: all ID ones, and the OOD ones of its fold, if any."""
     is_ood = pc.starts_with(molecules["role"], "ood")
-    numbers = sorted(pc.unique(molecules["fold"].filter(is_ood)).to_pylist())
+    numbers = sorted(pc.unique(molecules["fold"].filter(is_ood)).to_pylist()) or [0]
     return {
         number: molecules.filter(pc.or_(pc.invert(is_ood), pc.equal(molecules["fold"], number)))
         for number in numbers
@@ -232,7 +243,7 @@ def fit_space(encoded: EncodedViews, settings: TrainSettings) -> FeatureSpace:
     return FeatureSpace.fit(settings.view_names, training, settings.data_seed)
 
 
-def require_roles(encoded: Encoded, roles: tuple[str, ...], source: str, least: int = 1) -> None:
+def require_roles(encoded: Encoded, roles: Sequence[str], source: str, least: int = 1) -> None:
     """Make sure that enough molecules of each role have features.
 
     Raises

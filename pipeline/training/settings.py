@@ -61,16 +61,18 @@ class TrainingSetSettings(Settings):
     id_file: str | None = None
     """Training set of the model whose predictions are in question: a table of molecules as for
     --data_file, without splits. It is cut by clusters for validation; a random part calibrates."""
-    ood: Literal["file", "library", "background"] | None = None
+    ood: Literal["file", "library", "background", "synthetic"] | None = None
     """With --id_file, molecules unlike it to train with: those of --ood_file, a sample of
-    --library, or 2,000 public ones that come with MolSieve; default: background, or file if
-    --ood_file is given."""
+    --library, or 2,000 public ones that come with MolSieve; synthetic: no molecules, but features
+    just beyond those of the training set, by a diffusion model of these; default: background, or
+    file if --ood_file is given."""
     ood_file: str | None = None
     """Table of molecules unlike the training set."""
     library: str | None = None
     """Table or folder of the molecules to be scored."""
     ood_size: int = bounded(2000, least=10)
-    """Molecules unlike the training set to train with at most: a seeded sample."""
+    """Molecules (or synthetic features) unlike the training set to train with at most: a seeded
+    sample."""
     property_model: Literal["forest", "mlp", "gp"] = "forest"
     """With --label_column, the model whose errors are told: a random forest on ECFP4, an ensemble
     of networks on the views, or a Gaussian process with Tanimoto kernel."""

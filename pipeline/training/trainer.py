@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -21,22 +19,21 @@ from pipeline.encoding.stored_features import EncodeResult
 from pipeline.encoding.views import EncodedViews
 from pipeline.runtime.cluster import cluster_cores
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.files import absolute, portable, remove
+from pipeline.runtime.files import absolute, portable
 from pipeline.runtime.ray_train import fit, read_state, run_name, threads_of, torch_trainer
-from pipeline.store.keyed_table import KeyedTable, features_table, new_run_stamp
+from pipeline.store.keyed_table import KeyedTable
 from pipeline.training.checkpoint import MODEL
+from pipeline.training.features import TRAINING_ROLES, written_features
 from pipeline.training.finetuning.preparation import FinetuneRun
 from pipeline.training.loop import training_loop
-from pipeline.training.references import References
 from pipeline.training.settings import TrainSettings
 from pipeline.training.streams import stream_of
+from pipeline.training.synthetic_ood import SyntheticOod
 from pipeline.training.trained import Trained
 from pipeline.training.worker_setup import FinetuneJob, TrainingJob
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 4096  # molecules whose views are put side by side at a time
-TRAINING_ROLES = ("id_train", "ood_train", "id_val", "ood_val")
 OUT_OF_MEMORY_ADVICE = (
     "lower --batch_size (--gradient_accumulation_steps makes up for it), pass "
     "--gradient_checkpointing, or set --resident_gb lower"
@@ -69,6 +66,7 @@ def train_head(
     device: str,
     finetuning: FinetuneRun | None = None,
     share: float = 1.0,
+    synthetic: SyntheticOod | None = None,
 ) -> Trained:
     """Train an energy head by Ray Train, on the views or with the encoder's last layers.
 
@@ -83,12 +81,15 @@ def train_head(
     device : "cpu" or "cuda".
     finetuning : what is trained of the encoder; None to train the head alone.
     share : part of the cluster's cores that the training may take.
+    synthetic : what stands for OOD molecules, if there are none.
     """
     storage = f"{absolute(settings.output_dir)}/.ray_train"
-    keys = _keys_of(molecules)
+    keys = _keys_of(molecules, synthetic)
     name = training_name(settings, KeyedTable("", "", encoded.result.identity).key, keys)
-    with written_features(molecules, encoded, space, settings, storage, name) as features:
-        job = head_job(molecules, features, space, settings, share)
+    with written_features(
+        molecules, encoded, space, settings, storage, name, synthetic
+    ) as features:
+        job = head_job(molecules, features, space, settings, share, synthetic)
         if finetuning is not None:
             job = _finetuned_job(job, encoded.result, finetuning)
         trainer = _trainer(job, device == "cuda", storage, name, share)
@@ -143,49 +144,12 @@ def made_of(
     )
 
 
-def _keys_of(molecules: pa.Table) -> dict[str, list[str]]:
-    return {
+def _keys_of(molecules: pa.Table, synthetic: SyntheticOod | None = None) -> dict[str, list[str]]:
+    keys = {
         role: molecules.filter(pc.equal(molecules["role"], role))["key"].to_pylist()
         for role in TRAINING_ROLES
     }
-
-
-@contextmanager
-def written_features(
-    molecules: pa.Table,
-    encoded: EncodedViews,
-    space: FeatureSpace,
-    settings: TrainSettings,
-    storage: str,
-    name: str,
-) -> Iterator[KeyedTable]:
-    """`features_to_train_on`, written for a run of some name; gone once it has ended well."""
-    views = f"{storage}/{name}-views"
-    yield features_to_train_on(molecules, encoded, space, views, settings.data_seed)
-    remove(views)
-
-
-def features_to_train_on(
-    molecules: pa.Table, encoded: EncodedViews, space: FeatureSpace, folder: str, seed: int
-) -> KeyedTable:
-    """The table that training reads: an encoder's own, or one of the views side by side.
-
-    Parameters
-    ----------
-    folder : where the latter is written.
-    seed : --data_seed.
-    """
-    if space.plain is not None:
-        return encoded.result.features
-    table = KeyedTable(folder, "views", {"views": space.views})
-    run = new_run_stamp()
-    references = References(molecules, seed)
-    molecules = molecules.filter(pc.is_in(molecules["role"], pa.array(TRAINING_ROLES)))
-    for start in range(0, molecules.num_rows, AT_ONCE):
-        piece = molecules.slice(start, AT_ONCE)
-        inputs = space.inputs(references.described(piece, encoded))
-        table.write(features_table(piece["key"].to_pylist(), inputs.features), run)
-    return table
+    return keys if synthetic is None else {**keys, **synthetic.keys}
 
 
 def _domain_numbers(molecules: pa.Table) -> dict[str, np.ndarray]:
@@ -215,10 +179,11 @@ def head_job(
     space: FeatureSpace,
     settings: TrainSettings,
     share: float,
+    synthetic: SyntheticOod | None = None,
 ) -> TrainingJob:
     """What a worker needs to train a head on features."""
-    threads = threads_of(settings.num_workers, share)
-    job = TrainingJob(settings, features, _keys_of(molecules), threads, standard=space.plain)
+    threads, keys = threads_of(settings.num_workers, share), _keys_of(molecules, synthetic)
+    job = TrainingJob(settings, features, keys, threads, standard=space.plain)
     if settings.group_weights == "dro":
         job = replace(job, domains=_domain_numbers(molecules))
     return job

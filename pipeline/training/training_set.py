@@ -25,6 +25,7 @@ from pipeline.molecules.sources import Molecules, parse_rows
 from pipeline.molecules.splitting.clusters import at_most
 from pipeline.runtime.errors import InputError
 from pipeline.training.settings import TrainSettings
+from pipeline.training.synthetic_ood import SYNTHETIC, check_synthetic
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ def ood_source(settings: TrainSettings) -> str:
             "--finetune_encoder does not go with --ood library, whose two detectors would each "
             "have an encoder of their own; give molecules unlike the training set by --ood_file"
         )
+    if ood == SYNTHETIC:
+        check_synthetic(settings)
     return ood
 
 
@@ -88,7 +91,7 @@ def check_training_set(settings: TrainSettings) -> list[str]:
     ood = ood_source(settings)
     _check_no_effect(settings)
     notes = check_files(_id_settings(settings))
-    if ood != BACKGROUND:
+    if ood in ("file", "library"):
         notes += check_files(_ood_settings(settings, ood))
     check_encoders(_id_settings(settings), settings.view_names)
     return notes
@@ -103,7 +106,8 @@ def open_training_set(
     -------
     plans, source, sample
         `sample` has `role`, `domain` (the cluster, unless --domain_column gives one) and `fold`: of
-        OOD molecules 0, or 0 and 1 with --ood library; of ID ones −1.
+        OOD molecules 0, or 0 and 1 with --ood library; of ID ones −1. There are no OOD ones with
+        --ood synthetic.
 
     Raises
     ------
@@ -114,9 +118,13 @@ def open_training_set(
     id_rows = as_split(read_rows(_id_settings(settings)))
     plans = plan_views(settings, settings.view_names)
     inside = parse_rows(id_rows, _id_settings(settings))
-    outside, told = _outside(settings, ood, inside.molecules)
-    _check_enough(inside.molecules, outside.molecules, settings, ood)
+    _check_enough(f"--id_file {settings.id_file}", inside.molecules, LEAST_ID)
     _check_labels(inside.molecules, settings)
+    if ood == SYNTHETIC:
+        source = replace(inside, notes=list(notes))
+        return plans, source, _with_id_roles(inside.molecules, settings)
+    outside, told = _outside(settings, ood, inside.molecules)
+    _check_enough(f"--ood {ood}", outside.molecules, LEAST_OOD)
     sample = pa.concat_tables(
         [
             _with_id_roles(inside.molecules, settings),
@@ -196,17 +204,12 @@ def as_split(rows: pa.Table) -> pa.Table:
     return rows.set_column(rows.column_names.index("split"), "split", split)
 
 
-def _check_enough(inside: pa.Table, outside: pa.Table, settings: TrainSettings, ood: str) -> None:
-    for flag, table, least in (
-        ("id_file", inside, LEAST_ID),
-        (f"ood {ood}", outside, LEAST_OOD),
-    ):
-        if table.num_rows < least:
-            file = f" {settings.id_file}" if flag == "id_file" else ""
-            raise InputError(
-                f"--{flag}{file}: {table.num_rows:,} different molecules are too few to train, "
-                f"validate and calibrate with; give at least {least}"
-            )
+def _check_enough(flag: str, molecules: pa.Table, least: int) -> None:
+    if molecules.num_rows < least:
+        raise InputError(
+            f"{flag}: {molecules.num_rows:,} different molecules are too few to train, validate "
+            f"and calibrate with; give at least {least}"
+        )
 
 
 def _check_labels(inside: pa.Table, settings: TrainSettings) -> None:

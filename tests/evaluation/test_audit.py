@@ -13,7 +13,13 @@ from rdkit.Chem.Scaffolds import MurckoScaffold
 from sklearn.metrics import roc_auc_score
 
 from pipeline.evaluation import audit as module
-from pipeline.evaluation.audit import audit, audit_lines, distances_to_nearest, warning_of
+from pipeline.evaluation.audit import (
+    WITHOUT_OOD,
+    audit,
+    audit_lines,
+    distances_to_nearest,
+    warning_of,
+)
 from pipeline.evaluation.metrics import bootstrap_intervals, compare_aurocs
 from pipeline.molecules import neighbours
 from pipeline.molecules.descriptors import DESCRIPTORS, descriptor_values
@@ -113,6 +119,12 @@ def test_the_descriptor_and_its_direction_are_chosen_without_the_test_set():
     other = table(id_train=RINGS, id_val=[], ood_train=ID_TRAIN, ood_val=[])
     turned = audited(other, id_test=RINGS, ood_test=ID_TRAIN)["descriptor"]
     assert (turned["name"], turned["ood_is"], turned["auroc"]) == ("rings", "lower", 1)
+
+
+def test_without_ood_molecules_in_training_the_audit_says_why_there_is_none():
+    made = audited(table(id_train=ID_TRAIN, id_val=["CCC"]), id_test=RINGS, ood_test=ID_TRAIN)
+    assert made == {"not_made": WITHOUT_OOD}
+    assert audit_lines(made) == [f"audit       not made: {WITHOUT_OOD}"]
 
 
 def test_the_table_is_scikit_learns_in_the_direction_of_training(hiv_smiles, moses_smiles):

@@ -106,6 +106,7 @@ def test_other_levels_rewrite_verdicts_and_train_nothing(home, made, trainings):
     [
         {"knn_k": 4}, {"label_column": None}, {"property_model": "gp"}, {"seed": 1},
         {"data_seed": 1}, {"views": "ecfp"}, {"ood_file": None, "ood": "background"},
+        {"ood_file": None, "ood": "synthetic"},
     ],
 )  # fmt: skip
 def test_another_flag_of_training_trains_again(home, made, trainings, change):
@@ -118,6 +119,15 @@ def test_another_flag_of_training_trains_again(home, made, trainings, change):
     assert len(trainings) == 2
     screen._trained(settings(home))
     assert len(trainings) == 2
+
+
+def test_synthetic_ood_is_trained_without_distances_unless_they_are_asked_for(home, trainings):
+    given = {"ood_file": None, "ood": "synthetic"}
+    for views, expected in ((None, "minimol,ecfp,descriptors"), (VIEWS, VIEWS)):
+        screen._trained(settings(home, views=views, **given))
+        assert trainings[-1].views == expected
+    screen._trained(settings(home, views=None))
+    assert trainings[-1].views == "minimol,ecfp,descriptors,distances"
 
 
 @pytest.mark.parametrize("name", ["training.csv", "ood.csv", "own.csv"])

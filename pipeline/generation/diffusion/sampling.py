@@ -1,5 +1,7 @@
 """Samples of a generator: shards of rows with noise of their own, on all devices of the cluster.
 
+They begin as noise (`draw`), or as given features that are noised up to some step (`redraw`).
+
 A shard's noise depends on the seed and its number alone, so the same settings give the same
 samples on any number of actors and threads, on devices of one kind. On a CPU each core takes a
 shard through all steps: its rows stay in the core's cache, and fresh noise is made on all cores. A
@@ -20,11 +22,26 @@ from torch import Tensor
 
 from pipeline.encoders.unimol.precision import PRECISIONS, default_precision
 from pipeline.generation.diffusion.generator import Generator
-from pipeline.generation.diffusion.noise import scheduler_of
+from pipeline.generation.diffusion.noise import levels, scheduler_of
 from pipeline.runtime.cluster import is_one_node, resources
 from pipeline.runtime.machine import usable_cores
 
 SHARD_ROWS = {"cpu": 512, "cuda": 16384}
+
+
+class Begin(NamedTuple):
+    """Features that samples begin as.
+
+    Attributes
+    ----------
+    features : (n, width) float32, scaled.
+    steps : (n,) int64, falling: the step of diffusion up to which each is noised.
+    temperatures : (n,) float32, what the deviation of that noise is multiplied by.
+    """
+
+    features: np.ndarray
+    steps: np.ndarray
+    temperatures: np.ndarray
 
 
 class Shard(NamedTuple):
@@ -34,10 +51,12 @@ class Shard(NamedTuple):
     ----------
     seed : of the noise: the seeds given, and the shard's number.
     classes : (n,) int64.
+    begin : of n rows; None to begin as noise.
     """
 
     seed: tuple[int, ...]
     classes: np.ndarray
+    begin: Begin | None = None
 
 
 class Sampler:
@@ -73,10 +92,22 @@ class Sampler:
         with torch.inference_mode():
             x = torch.randn((len(classes), width), generator=noise, device=self.device)
             scheduler = scheduler_of(self.generator.settings)
+            if shard.begin is not None:
+                x = self._noised(shard.begin, x)
             for step in scheduler.timesteps:
-                told = self._told(x, int(step), classes)
-                x = scheduler.step(told, step, x, generator=noise, return_dict=False)[0]
+                n = len(x) if shard.begin is None else int((shard.begin.steps >= int(step)).sum())
+                if n:
+                    told = self._told(x[:n], int(step), classes[:n])
+                    made = scheduler.step(told, step, x[:n], generator=noise, return_dict=False)
+                    x[:n] = made[0]
         return x.cpu().numpy()
+
+    def _noised(self, begin: Begin, noise: Tensor) -> Tensor:
+        """Features with noise (n, width) of unit variance, each up to its step and temperature."""
+        signal, level = (share[begin.steps] for share in levels(self.generator.settings))
+        shares = np.stack([signal, level * begin.temperatures]).astype(np.float32)[..., None]
+        alpha, sigma = torch.from_numpy(shares).to(self.device)
+        return alpha * torch.from_numpy(begin.features).to(self.device) + sigma * noise
 
     def _told(self, x: Tensor, step: int, classes: Tensor) -> Tensor:
         """What the network tells of rows, guided: (n, width) float32."""
@@ -110,17 +141,69 @@ def draw(
     numpy.ndarray
         (n, d) float32, in units of the features that the generator was trained on.
     """
+    shards = [
+        Shard((*seed, number), np.ascontiguousarray(classes[part], np.int64))
+        for number, part in enumerate(_parts(len(classes), device))
+    ]
+    return generator.scaling.outward(_sampled(generator, shards, device, precision))
+
+
+def redraw(
+    generator: Generator,
+    features: np.ndarray,
+    classes: np.ndarray,
+    steps: np.ndarray,
+    temperatures: np.ndarray,
+    seed: Sequence[int],
+    device: str = "cpu",
+    precision: str = "auto",
+) -> np.ndarray:
+    """Features that are noised up to some step of diffusion and denoised again.
+
+    Meng et al., SDEdit, 2022: the later the step, the less is left of a feature.
+
+    Parameters
+    ----------
+    features, classes : (n, d) in units of the training features, and the number of each's class.
+    steps : (n,) int, each among those that the sampler takes.
+    temperatures : (n,), what the deviation of the noise is multiplied by: the model takes noise
+        beyond 1 for signal, so that features end farther out.
+    seed, device, precision : as in `draw`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n, d) float32, row i of feature i.
+    """
+    if generator.settings.sampler == "dpm++":
+        raise ValueError("dpm++ remembers earlier steps, and rows here begin at different ones")
+    order = np.argsort(-steps, kind="stable")
+    begin = Begin(generator.scaling.inward(features), steps, temperatures.astype(np.float32))
+    shards = [
+        Shard(
+            (*seed, number),
+            np.ascontiguousarray(classes[order[part]], np.int64),
+            Begin(*(np.ascontiguousarray(each[order[part]]) for each in begin)),
+        )
+        for number, part in enumerate(_parts(len(order), device))
+    ]
+    scaled = np.empty((len(order), generator.scaling.width), np.float32)
+    scaled[order] = _sampled(generator, shards, device, precision)
+    return generator.scaling.outward(scaled)
+
+
+def _parts(rows: int, device: str) -> list[slice]:
+    """The rows of each shard."""
+    size = SHARD_ROWS[device]
+    return [slice(start, start + size) for start in range(0, rows, size)]
+
+
+def _sampled(generator: Generator, shards: list[Shard], device: str, precision: str) -> np.ndarray:
+    """The samples of all shards: (n, width) float32."""
     if precision == "auto":
         precision = default_precision(device)
-    size = SHARD_ROWS[device]
-    starts = range(0, len(classes), size)
-    shards = [
-        Shard((*seed, number), np.ascontiguousarray(classes[start : start + size], np.int64))
-        for number, start in enumerate(starts)
-    ]
     made = _on_all_devices(generator, shards, device, precision)
-    scaled = np.concatenate([np.empty((0, generator.scaling.width), np.float32), *made])
-    return generator.scaling.outward(scaled)
+    return np.concatenate([np.empty((0, generator.scaling.width), np.float32), *made])
 
 
 def _on_all_devices(

@@ -55,6 +55,9 @@ def _facts(stats: dict[str, Any]) -> list[tuple[str, str]]:
     }  # fmt: skip
     molecules = stats.get("molecules") or {}
     facts += [(title, f"{molecules[key]:,}") for key, title in roles.items() if key in molecules]
+    made = stats.get("synthetic_ood") or {}
+    facts += [(f"Synthetic OOD features to {verb}", f"{made[part]:,}") for part, verb in
+              (("train", "train"), ("validation", "validate")) if part in made]  # fmt: skip
     for key, title in (("encoding_time_seconds", "Encoding"), ("train_time_seconds", "Training"),
                        ("eval_time_seconds", "Validation")):  # fmt: skip
         if key in stats:
