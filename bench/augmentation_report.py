@@ -75,7 +75,8 @@ def _setting(name: str, summary: Summary, molecules: int) -> str:
     candidates = [counts["candidates"] for counts in made["by_seed"].values()]
     about = {
         "hiv": f"A seeded sample of {molecules:,} of the screen's molecules, `jobs.split --by "
-        "scaffold`; groups are scaffolds. ood_test has other scaffolds than training, iid_test was cut from the same molecules at random.",
+        "scaffold`; groups are scaffolds. ood_test has other scaffolds than training, iid_test was "
+        "cut from the same molecules at random.",
         "ppi": "Each residue with three neighbours on either side (zeros beyond the chain's ends): "
         "378 columns; a fifth of Train_335's proteins validates; groups are proteins. At most 15 "
         "epochs of the MLP, which stops after 3 without a better one.",
