@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from pipeline.augmentation.intervals import SAME
+from pipeline.augmentation.intervals import HARMS, HELPS
 from pipeline.augmentation.methods import OF_A_GENERATOR, PLAIN
 from pipeline.augmentation.summary_text import TITLES
 from pipeline.runtime.plots import plain_axes, save_figure
@@ -35,7 +35,7 @@ def differences_figure(tests: Mapping[str, Mapping[str, Any]], path: str) -> Non
                 gain = found["methods"][name]["difference"][metric]
                 low, high = gain["ci95"]
                 color = MADE if name in OF_A_GENERATOR else CHEAP
-                fill = "white" if gain["verdict"] == SAME else color
+                fill = color if gain["verdict"] in (HELPS, HARMS) else "white"
                 axes.plot([low, high], [place, place], color=color, linewidth=2)
                 axes.plot(gain["mean"], place, "o", color=color, markerfacecolor=fill)
             axes.set(title=f"{title}, {test}", yticks=range(len(names)), yticklabels=names)

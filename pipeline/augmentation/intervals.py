@@ -12,6 +12,7 @@ from pipeline.augmentation.scores import METRICS, Judged, resampled
 AT_ONCE = 1_000_000  # numbers in memory while resamples are measured
 RANGE = (2.5, 97.5)
 HELPS, HARMS, SAME = "helps", "harms", "no difference shown"
+TOO_FEW, LEAST = "too few rare rows to tell", 10  # groups of a test with rare rows
 
 
 def resamples(groups: int, samples: int, seed: int, at_once: int) -> Iterator[np.ndarray]:
@@ -68,11 +69,17 @@ def difference(
     return found
 
 
-def verdict(found: Mapping[str, Any]) -> str:
+def verdict(found: Mapping[str, Any], groups: int) -> str:
     """What a difference shows: something only if its interval excludes 0 and all seeds agree.
 
     The interval knows of the test's groups alone; that training varies shows in the seeds.
+
+    Parameters
+    ----------
+    groups : of the test, with rare rows; a bootstrap of fewer than LEAST says nothing.
     """
+    if groups < LEAST:
+        return TOO_FEW
     low, high = found["ci95"]
     if low > 0 and found["better"] == found["seeds"]:
         return HELPS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -143,12 +144,13 @@ def _of_test(fits: Sequence[Fit], test: str, part: Part) -> dict[str, Any]:
     by: dict[str, dict[int, Fit]] = {}
     for fit in fits:
         by.setdefault(fit.method, {})[fit.seed] = fit
+    differs = partial(_difference, test=test, groups=part.counts()["groups_with_rare"])
     methods = {}
     for name, of_seeds in by.items():
         methods[name] = {
             "rows": {str(seed): fit.rows for seed, fit in of_seeds.items()},
             "metrics": {metric: _spread(of_seeds, test, metric) for metric in METRICS},
-            "difference": None if name == PLAIN else _difference(of_seeds, by[PLAIN], test),
+            "difference": None if name == PLAIN else differs(of_seeds, by[PLAIN]),
         }
     rivals = [name for name in by if name != PLAIN and name not in OF_A_GENERATOR]
     return {
@@ -156,7 +158,7 @@ def _of_test(fits: Sequence[Fit], test: str, part: Part) -> dict[str, Any]:
         "resamples_without_a_class": undefined([fit.drawn[test] for fit in fits]),
         "methods": methods,
         "less_rival": {
-            name: {rival: _difference(by[name], by[rival], test) for rival in rivals}
+            name: {rival: differs(by[name], by[rival]) for rival in rivals}
             for name in OF_A_GENERATOR if name in by
         },
     }  # fmt: skip
@@ -170,7 +172,7 @@ def _spread(of_seeds: Mapping[int, Fit], test: str, metric: str) -> dict[str, An
 
 
 def _difference(
-    one: Mapping[int, Fit], other: Mapping[int, Fit], test: str
+    one: Mapping[int, Fit], other: Mapping[int, Fit], test: str, groups: int
 ) -> dict[str, dict[str, Any]]:
     values = {
         metric: [(one[seed].values[test][metric], other[seed].values[test][metric]) for seed in one]
@@ -178,7 +180,7 @@ def _difference(
     }
     found = difference(*({s: fit.drawn[test] for s, fit in of.items()} for of in (one, other)),
                        values)  # fmt: skip
-    return {metric: {**each, "verdict": verdict(each)} for metric, each in found.items()}
+    return {metric: {**each, "verdict": verdict(each, groups)} for metric, each in found.items()}
 
 
 def _write(summary: dict[str, Any], fits: Sequence[Fit], folder: str) -> None:

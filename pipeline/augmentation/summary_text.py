@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.augmentation.intervals import HARMS, HELPS, SAME
-from pipeline.augmentation.methods import GENERATED, PLAIN, UNGATED
+from pipeline.augmentation.intervals import HARMS, HELPS, SAME, TOO_FEW
+from pipeline.augmentation.methods import PLAIN
 from pipeline.runtime.text import aligned
 
 TITLES = {"f1": "F1", "mcc": "MCC", "auroc": "AUROC", "aupr": "AUPR"}
 STAR, AGREE = " *", "the interval excludes 0, and all seeds agree"
-ORDER = (HELPS, HARMS, SAME)
+ORDER = (HELPS, HARMS, SAME, TOO_FEW)
 
 
 def summary_text(summary: Mapping[str, Any]) -> list[str]:
@@ -89,11 +89,13 @@ def _of_test(name: str, test: Mapping[str, Any], summary: Mapping[str, Any]) -> 
         for method, found in methods.items()
         if method != PLAIN
     ]
-    lines = aligned([f"{name}, mean of {seeds} seeds ± deviation", *TITLES.values()], means)
+    lines = aligned([f"{name}, {seeds_told(seeds)}", *TITLES.values()], means)
     if gains:
         resamples = f"difference to {PLAIN} [95 %, {settings['bootstrap_samples']:,} resamples]"
         lines += ["", *aligned([resamples, *TITLES.values()], gains), f"{STAR[1]} {AGREE}", ""]
         lines += verdicts(methods)
+        if seeds == 1:
+            lines.append("WARNING    one seed: how much training varies is not known")
     beside = beside_rivals(test["less_rival"])
     lines += ["", *beside] if beside else []
     without = test["resamples_without_a_class"]
@@ -120,21 +122,32 @@ def verdicts(methods: Mapping[str, Any]) -> list[str]:
 
 def beside_rivals(less_rival: Mapping[str, Any]) -> list[str]:
     """Whether generated rows do more than each cheaper method."""
-    lines = []
-    for name in (GENERATED, UNGATED):
-        rivals = less_rival.get(name) or {}
-        if not rivals:
-            continue
-        for metric, title in TITLES.items():
-            better = [r for r, found in rivals.items() if found[metric]["verdict"] == HELPS]
-            worse = [r for r, found in rivals.items() if found[metric]["verdict"] == HARMS]
-            told = [f"{what} {', '.join(which)}" for what, which in
-                    (("better than", better), ("worse than", worse)) if which]  # fmt: skip
-            alike = len(rivals) - len(better) - len(worse)
-            if alike:
-                told.append(f"no difference to {'the others' if told else 'any rival'} shown")
-            lines.append(f"{title:6} {name}: {'; '.join(told)}")
-    return lines
+    return [
+        f"{title:6} {name}: {_beside({r: found[metric]['verdict'] for r, found in rivals.items()})}"
+        for name, rivals in less_rival.items()
+        if rivals
+        for metric, title in TITLES.items()
+    ]
+
+
+def _beside(verdicts: Mapping[str, str]) -> str:
+    """In words, of the verdict on a method against each rival."""
+    if TOO_FEW in verdicts.values():
+        return TOO_FEW
+    of = {kind: [name for name, each in verdicts.items() if each == kind] for kind in ORDER}
+    told = [
+        f"{what} {', '.join(of[kind])}"
+        for what, kind in (("better than", HELPS), ("worse than", HARMS))
+        if of[kind]
+    ]
+    if of[SAME]:
+        told.append(f"no difference to {'the others' if told else 'any rival'} shown")
+    return "; ".join(told)
+
+
+def seeds_told(count: int) -> str:
+    """What the numbers of so many seeds are."""
+    return "one seed" if count == 1 else f"mean of {count} seeds ± deviation"
 
 
 def _mean(found: Mapping[str, Any]) -> str:
@@ -144,5 +157,5 @@ def _mean(found: Mapping[str, Any]) -> str:
 def interval_text(found: Mapping[str, Any]) -> str:
     """A difference with its interval, and a star where something is shown."""
     low, high = found["ci95"]
-    star = "" if found["verdict"] == SAME else STAR
+    star = STAR if found["verdict"] in (HELPS, HARMS) else ""
     return f"{found['mean']:+.3f} [{low:+.3f}, {high:+.3f}]{star}"

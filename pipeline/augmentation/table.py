@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 TRAIN, TESTS = "train", ("ood_test", "iid_test")
 LEAST_RARE = 20  # training rows of the rare class
-FEW = 20  # groups, or rare rows, from which on intervals mean something
+FEW = 20  # groups with rare rows, from which on intervals mean something
 
 
 class Part(NamedTuple):
@@ -36,10 +36,11 @@ class Part(NamedTuple):
     groups: np.ndarray
 
     def counts(self) -> dict[str, int]:
-        """Rows, rare rows and groups."""
+        """Rows, rare rows, groups, and groups with rare rows."""
         return {
             "rows": len(self.groups), "rare": int(self.is_rare.sum()),
             "groups": len(np.unique(self.groups)),
+            "groups_with_rare": len(np.unique(self.groups[self.is_rare])),
         }  # fmt: skip
 
 
@@ -227,12 +228,12 @@ def _warnings(parts: Mapping[str, Part], tests: Sequence[str], rare: str) -> lis
                 f"{test}: {repeated:,} of {len(part.groups):,} rows have the features of a "
                 "training row: the classifier has seen them"
             )
-        for what, count in (("groups", len(np.unique(part.groups))),
-                            (f"rows of class {rare}", int(part.is_rare.sum()))):  # fmt: skip
-            if count < FEW:
-                found.append(
-                    f"{test}: {count} {what}: intervals of so few are rough, and too narrow"
-                )
+        groups = part.counts()["groups_with_rare"]
+        if groups < FEW:
+            found.append(
+                f"{test}: class {rare} is in {groups} groups: intervals of so few are rough, and "
+                "too narrow"
+            )
     for line in found:
         log.warning("%s", line)
     return found

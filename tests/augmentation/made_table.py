@@ -23,10 +23,10 @@ QUICK = {
 
 
 def columns(rows: int = 600) -> dict[str, Any]:
-    """Rows of 50 groups: the first 30 train, 8 validate, 12 test; one row in eight is rare."""
+    """Rows of 50 groups: the first 30 train, 8 validate, 12 test; one row in nine is rare."""
     rng = np.random.default_rng(0)
     group = np.arange(rows) % 50
-    rare = np.arange(rows) % 8 == 0
+    rare = np.arange(rows) % 9 == 0
     features = rng.normal(size=(rows, 4)) + 1.5 * rare[:, None]
     return {
         "x": features.astype(np.float32).tolist(),

@@ -14,9 +14,11 @@ from jobs import augment as job
 from jobs.cli import main
 from pipeline.augmentation import run
 from pipeline.augmentation.fits import fit_all, fit_one
+from pipeline.augmentation.intervals import TOO_FEW
 from pipeline.augmentation.methods import METHODS
 from pipeline.augmentation.run import run_augmentation
-from tests.augmentation.made_table import COLUMNS, settings_of
+from pipeline.augmentation.summary_text import summary_text
+from tests.augmentation.made_table import COLUMNS, columns, settings_of
 from tests.commands import assert_one_line
 
 
@@ -67,14 +69,14 @@ def test_every_row_and_every_candidate_is_accounted_for(made):
     settings, summary = made
     rows = sum(counts["rows"] for counts in summary["parts"].values())
     assert rows + summary["rejected"] + summary["rows_of_other_splits"] == summary["rows_in"] == 600
-    assert summary["rows_to_add"] == 315 - 45
+    assert summary["rows_to_add"] == 320 - 40
     generator = summary["generator"]
     assert generator["learned_from"] + generator["held_out"] == 360
     methods = summary["tests"]["iid_test"]["methods"]
     for seed, counts in generator["by_seed"].items():
-        assert counts["returned"] + counts["shortfall"] == counts["asked"] == 270
+        assert counts["returned"] + counts["shortfall"] == counts["asked"] == 280
         assert methods["generated"]["rows"][seed] == 360 + counts["returned"]
-        assert methods["smote"]["rows"][seed] == methods["oversampling"]["rows"][seed] == 630
+        assert methods["smote"]["rows"][seed] == methods["oversampling"]["rows"][seed] == 640
         assert methods["nothing"]["rows"][seed] == 360
     assert pq.read_table(f"{settings.output_dir}/rejected.parquet").num_rows == 0
     for picture in ("differences.png", "learning.png"):
@@ -117,3 +119,20 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     code = main(job.AugmentSettings, job.augment, "augment", words)
     assert_one_line(code, capsys.readouterr().err, "augment", "nope", "--test_split")
+
+
+def test_one_rare_group_and_one_seed_show_nothing(ray_session, tmp_path):
+    made = columns()
+    kind = [
+        "other" if part == "test" and row != 45 else each
+        for row, (each, part) in enumerate(zip(made["kind"], made["part"]))
+    ]
+    settings = settings_of(tmp_path / "t.parquet", {"kind": kind}, methods=["smote"], seeds=1)
+    summary = run_augmentation(settings)
+    test = summary["tests"]["iid_test"]
+    assert test["rare"] == 1 and 0 < test["resamples_without_a_class"] < 100
+    verdicts = {each["verdict"] for each in test["methods"]["smote"]["difference"].values()}
+    assert verdicts == {TOO_FEW}
+    told = "\n".join(summary_text(summary))
+    assert "class site is in 1 groups" in told and "resamples have not both classes" in told
+    assert "F1     too few rare rows to tell: smote" in told and "one seed: how much" in told

@@ -11,6 +11,7 @@ from pipeline.augmentation.intervals import (
     HARMS,
     HELPS,
     SAME,
+    TOO_FEW,
     difference,
     resampled_measures,
     resamples,
@@ -113,4 +114,5 @@ def test_something_is_shown_only_if_the_interval_and_all_seeds_say_so():
         ([0.01, 0.2], 5, 0, HELPS), ([0.01, 0.2], 4, 1, SAME), ([-0.01, 0.2], 5, 0, SAME),
         ([-0.2, -0.01], 0, 5, HARMS), ([-0.2, -0.01], 1, 4, SAME), ([0.0, 0.0], 0, 0, SAME),
     ):  # fmt: skip
-        assert verdict({"ci95": ci95, "better": better, "worse": worse, "seeds": 5}) == told
+        found = {"ci95": ci95, "better": better, "worse": worse, "seeds": 5}
+        assert verdict(found, 10) == told and verdict(found, 9) == TOO_FEW

@@ -23,11 +23,12 @@ def test_every_row_has_its_part_and_group(tmp_path):
         "r0": "it has no class", "r50": "it has no split",
     }  # fmt: skip
     sizes = {name: part.counts()["groups"] for name, part in table.tests.items()}
-    assert table.train.counts() == {"rows": 358, "rare": 44, "groups": 30}
+    counts = {"rows": 358, "rare": 39, "groups": 30, "groups_with_rare": 30}
+    assert table.train.counts() == counts
     assert sizes == {"iid_test": 12} and table.val.counts()["groups"] == 8
     used = sum(len(part.groups) for part in (table.train, table.val, *table.tests.values()))
     assert used + table.rejected.num_rows + table.other_splits == table.rows_in == 600
-    assert not table.notes and "12 groups" in table.warnings[0]
+    assert not table.notes and "class site is in 12 groups" in table.warnings[0]
 
 
 def test_rows_without_a_group_are_groups_of_their_own_and_that_is_told(tmp_path, caplog):
@@ -82,7 +83,8 @@ def test_molecules_have_a_class_and_a_group_each(
         cache_root=str(molecules.parent / "store"), split_column="split", **flags,
     )  # fmt: skip
     table = read_table(settings)
-    assert table.rare == rare and table.train.counts() == {"rows": 60, "rare": 20, "groups": groups}
+    counts = {"rows": 60, "rare": 20, "groups": groups, "groups_with_rare": groups}
+    assert table.rare == rare and table.train.counts() == counts
     assert list(table.tests) == ["iid_test"] and table.other_splits == 30  # ood_val
     if flags.get("group_column", flags.get("domain_column")) == "series":
         train = [row for row in range(150) if row % 5 < 2]
@@ -126,7 +128,7 @@ def replaced(name: str, old: str, new: str) -> dict[str, list[str]]:
         ({}, {"test_split": ["val"]}, "they must differ"),
         ({}, {"split_column": None}, "no row has a class and a split"),
         ({}, {"rare_class": "nope"}, "--rare_class nope: no such class; there are 'other'"),
-        ({}, {"rare_share": 0.1}, "--rare_share 0.1: class site has 45 of 360 training rows"),
+        ({}, {"rare_share": 0.1}, "--rare_share 0.1: class site has 40 of 360 training rows"),
         ({}, {"rare_class": "other"}, "name the other class by --rare_class"),
         ({}, {"group_column": "nope"}, "--group_column nope: .* has no such column"),
         ({"kind": ["site" if row % 30 == 0 else "other" for row in range(600)]}, {},
