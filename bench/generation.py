@@ -53,7 +53,7 @@ RESAMPLES = 1000
 DIFFUSION = "diffusion, in the shell"
 NAMES = {
     DIFFUSION: "`--ood synthetic`",
-    "Gaussian, in the shell": "as VOS: of draws from a Gaussian of the ID features the 1 % in the same shell",
+    "Gaussian, in the shell": "as VOS: the 1 % of draws from a Gaussian that are in the same shell",
     "boundary, in the shell": "as NPOS: the farthest fifth of ID features with noise, same shell",
     "noise": "independent Gaussian columns",
     "background": "public molecules that ship (`--ood background`), without those of the sample",
