@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
@@ -109,7 +109,7 @@ def _parser(settings_class: type[Settings], program: str) -> ArgumentParser:
             flag.default = argparse.SUPPRESS  # or the help would tell one
         if hint is bool:
             flag.nargs, flag.const = "?", True  # `--allow_overlap` alone means true
-        elif get_origin(hint) is list:
+        elif list in (get_origin(hint), *map(get_origin, get_args(hint))):
             flags[f"--{name}"] = _Words(flag)
     return parser
 

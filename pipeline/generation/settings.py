@@ -26,7 +26,7 @@ class GeneratorSettings(OptimizerSettings):
     """Residual blocks of the model, of two layers each."""
     whiten: Literal["auto", "on", "off"] = "auto"
     """Learn in whitened principal components instead of standardised features; auto: where there
-    are fewer than 20 training rows a column."""
+    are fewer training rows than columns."""
     class_dropout: float = bounded(0.1, least=0, below=1)
     """Share of training rows whose class is hidden, which classifier-free guidance needs."""
     class_sampling: Literal["balanced", "as_is"] = "balanced"

@@ -66,8 +66,8 @@ class Fitted:
 
     @property
     def better_than_linear(self) -> bool:
-        """Whether it learned more than a Gaussian of each class knows."""
-        return self.losses["model"] < self.losses["linear"]
+        """Whether it learned more than a Gaussian of each class knows, and than nothing."""
+        return self.losses["model"] < min(self.losses["linear"], self.losses["zero"])
 
     def forget(self) -> None:
         """Remove the run's state, once all that was asked for is written."""
@@ -136,9 +136,9 @@ def fit_generator(
     if not fitted.better_than_linear:
         log.warning(
             "the generator learned nothing that a Gaussian of each class does not know: loss on "
-            "rows it has not seen %.4f, the best linear guess's %.4f; more --steps or more rows "
-            "may help, else draw from the Gaussian",
-            fitted.losses["model"], fitted.losses["linear"],
+            "rows it has not seen %.4f, the best linear guess's %.4f, zero's %.4f; more --steps or "
+            "more rows may help, else draw from the Gaussian",
+            *(fitted.losses[name] for name in ("model", "linear", "zero")),
         )  # fmt: skip
     return fitted
 
