@@ -109,9 +109,15 @@ def _parser(settings_class: type[Settings], program: str) -> ArgumentParser:
             flag.default = argparse.SUPPRESS  # or the help would tell one
         if hint is bool:
             flag.nargs, flag.const = "?", True  # `--allow_overlap` alone means true
-        elif list in (get_origin(hint), *map(get_origin, get_args(hint))):
+        elif _is_list(hint):
             flags[f"--{name}"] = _Words(flag)
     return parser
+
+
+def _is_list(hint: Any) -> bool:
+    """Whether a setting is a list, or a list that may be left out."""
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+    return get_origin(hint) is list or (len(kinds) == 1 and get_origin(kinds[0]) is list)
 
 
 def _readable(message: str) -> str:

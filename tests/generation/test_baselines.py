@@ -81,7 +81,7 @@ def test_whitened_rows_have_unit_covariance_and_come_back():
     scaling = Scaling.fit(x, "on")
     made = scaling.inward(x)
     np.testing.assert_allclose(made.T @ made / len(x), np.eye(made.shape[1]), atol=1e-4)
-    np.testing.assert_allclose(scaling.outward(made), x, atol=0.2 * x.std())
+    np.testing.assert_allclose(scaling.outward(made), x, atol=0.5 * x.std())
     assert scaling.explained >= 0.99
     again = Scaling.load(scaling.save())
     np.testing.assert_array_equal(again.inward(x), made)
