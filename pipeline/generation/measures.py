@@ -22,16 +22,17 @@ LEAST_ROWS = 20  # of fewer, measures are chance
 
 
 def measure(
-    real: np.ndarray, others: Mapping[str, np.ndarray], seed: int
+    real: np.ndarray, others: Mapping[str, np.ndarray], seed: int, most: int = MOST_ROWS
 ) -> dict[str, dict[str, float] | None]:
     """The measures of each of some samples against a real one, of as many rows each.
 
     Parameters
     ----------
-    real, others : standardised features (n, d) of one class. Of a sample with fewer rows than the
-        real one has there are no measures: None.
+    real, others : standardised features (n, d) of one class.
+    most : rows that are taken of each at most. Of a sample with fewer than are taken of the real
+        one there are no measures: None.
     """
-    size = min(MOST_ROWS, len(real))
+    size = min(MOST_ROWS, most, len(real))
     if size < LEAST_ROWS:
         return dict.fromkeys(others)
     rng = np.random.default_rng([seed, size])

@@ -180,7 +180,7 @@ def _measured(
             AFTER: features[each.returned],
             **{control: make(train, len(fresh), seed) for control, make in CONTROLS.items()},
         }
-        found[name] = measure(fresh, others, seed)
+        found[name] = measure(fresh, others, seed, each.wanted)
     return found
 
 

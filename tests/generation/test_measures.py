@@ -25,6 +25,8 @@ def test_a_second_real_sample_is_better_than_a_gaussian_and_that_than_noise(monk
     found = measure(real, others, 0)
     assert found["few"] is None  # and the others keep their size
     assert measure(real[:19], others, 0) == dict.fromkeys(others)
+    fewer = measure(real, {"few": moons(30, 5)}, 0, most=30)
+    assert fewer["few"]["rows"] == 30
     assert {each["rows"] for each in found.values() if each} == {300}
     assert found["real"]["precision"] > 0.9 and found["real"]["coverage"] > 0.9
     assert abs(found["real"]["told_apart_auroc"] - 0.5) < 0.1
