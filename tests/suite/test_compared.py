@@ -15,6 +15,8 @@ from tests.suite.test_statistics import row
 IS_OOD = np.arange(40) % 2 == 1
 IDS = [f"m{i}" for i in range(40)]
 
+pytestmark = pytest.mark.usefixtures("tasks_here")
+
 
 def energies(wrong: list[int], left_out: int = 0) -> Energies:
     """Those of a method that takes these molecules for the other kind; the last are not there."""

@@ -22,6 +22,8 @@ from pipeline.suite.run import _opened, run_suite
 from pipeline.suite.settings import SuiteSettings
 from tests.suite.grids import cells_in, of, settings
 
+pytestmark = pytest.mark.usefixtures("tasks_here")
+
 
 def ratios(home: Path, **changes: Any) -> SuiteSettings:
     """Two ratios, of which the second is too large for data set a (16 OOD to 40 ID molecules)."""
@@ -217,6 +219,7 @@ def test_data_sets_with_different_fragments_are_not_tested_on_each_other(home):
 
 def test_cells_count_as_soon_as_they_are_written(home, monkeypatch):
     """Not when their task ends: this one ends when its first cell has been counted."""
+    monkeypatch.undo()  # it needs a worker
     asked = ratios(home, encoders=["descriptors"], sweep={}, output_dir=str(home / "counted"))
     first = cell_of(asked)
     second, go = replace(first, key="second"), home / "counted/go"
