@@ -13,14 +13,17 @@ import argparse
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bench.report import cpu_name, markdown
+from bench.report import cpu_name, markdown, seconds_of
 from pipeline.detectors.feature_space import Standard
+from pipeline.encoders.unimol.precision import multiplies_natively
 from pipeline.generation.diffusion.denoiser import Denoiser
 from pipeline.generation.diffusion.generator import Generator
 from pipeline.generation.diffusion.noise import scheduler_of
@@ -42,17 +45,16 @@ def random_generator(columns: int, settings: GeneratorSettings) -> Generator:
 
 
 @torch.no_grad()
-def plain_loop(generator: Generator, classes: np.ndarray, compiled: bool = False) -> None:
-    """As the earlier scripts: one class and a small batch at a time, all made anew each step."""
-    network = generator.network()
-    step_of: Callable[..., Tensor] = torch.compile(network) if compiled else network
-    size = len(classes) if compiled else AT_ONCE
+def plain_loop(
+    generator: Generator, network: Callable[..., Tensor], classes: np.ndarray, size: int
+) -> None:
+    """As the earlier scripts: some rows at a time, what is known of a step made anew each time."""
     for start in range(0, len(classes), size):
         labels = torch.from_numpy(classes[start : start + size])
         scheduler = scheduler_of(generator.settings)
         x = torch.randn(len(labels), generator.scaling.width)
         for step in scheduler.timesteps:
-            told = step_of(x, torch.full((len(labels),), int(step)), labels)
+            told = network(x, torch.full((len(labels),), int(step)), labels)
             x = scheduler.step(told, step, x, return_dict=False)[0]
 
 
@@ -89,58 +91,52 @@ def limit(generator: Generator, rows: int, dtype: torch.dtype, seconds: float) -
     return max(together, apart)
 
 
-def timed(work: Callable[[], None], repeats: int) -> float:
-    """Least seconds of some runs, after one that warms up."""
-    work()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return min(times)
-
-
 def main() -> None:
     """Measure, and write bench/sampling.md."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=4096)
     parser.add_argument("--columns", type=int, default=512)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=50, help="of DDPM; seconds grow with them")
     given = parser.parse_args()
-    settings = GeneratorSettings()
+    settings = GeneratorSettings(diffusion_steps=given.steps)
     generator = random_generator(given.columns, settings)
+    network = generator.network()
+    compiled = torch.compile(network)
     classes = np.arange(given.rows) % 2
     cores = usable_cores()
     torch.set_num_threads(cores)
     flops = 2 * given.rows * settings.diffusion_steps * sum(a * b for a, b in products(generator))
-    ways: dict[str, Callable[[], None]] = {
-        f"plain loop, {AT_ONCE} rows at a time, fp32": lambda: plain_loop(generator, classes),
-        "torch.compile of the step, all rows at once, fp32": lambda: plain_loop(
-            generator, classes, compiled=True
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    dtypes = {name: dtype for name, dtype in dtypes.items() if multiplies_natively(dtype)}
+    ways: dict[str, Callable[[np.ndarray], Any]] = {
+        f"plain loop, {AT_ONCE} rows at a time, fp32": lambda some: plain_loop(
+            generator, network, some, AT_ONCE
+        ),
+        "torch.compile of the step, all rows at once, fp32": lambda some: plain_loop(
+            generator, compiled, some, given.rows
         ),
     }
-    for precision in ("fp32", "bf16"):
-        ways[f"shards over {cores} cores, {precision}"] = lambda precision=precision: draw(
-            generator, classes, (0,), precision=precision
+    for name in dtypes:
+        ways[f"shards over {cores} cores, {name}"] = lambda some, name=name: draw(
+            generator, some, (0,), precision=name
         )
+    peaks = {name: limit(generator, given.rows, dtype, 5.0) for name, dtype in dtypes.items()}
     rows, first = [], None
-    peaks = {
-        name: limit(generator, given.rows, dtype, 5.0)
-        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
-    }
     for name, work in ways.items():
-        seconds = timed(work, given.repeats)
+        work(classes if "compile" in name else classes[:64])  # warms up
+        seconds = seconds_of(partial(work, classes))
         first = first or seconds
         share = flops / seconds / peaks[name.rsplit(" ", 1)[1]]
         rows.append(
             (name, f"{given.rows / seconds:,.0f}", f"{first / seconds:.2f}", f"{100 * share:.0f} %")
         )
+        print(*rows[-1], flush=True)
     page = [
         "# Samples of a generator",
         "",
         f"`python -m bench.sampling` on {cpu_name()}, {cores} cores, torch {torch.__version__}. "
         f"{given.rows:,} rows of {given.columns} columns, {settings.diffusion_steps} DDPM steps, "
-        f"width {settings.width}, {settings.blocks} blocks; least time of {given.repeats} runs. "
+        f"width {settings.width}, {settings.blocks} blocks; one run each. "
         "The limit is the model's matrix products alone: "
         + ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in peaks.items())
         + ".",
