@@ -65,9 +65,10 @@ def read_classed(settings: ClassedSourceSettings, group_column: str | None = Non
 def _of_molecules(settings: ClassedSourceSettings, group_column: str | None) -> ReadRows:
     """Rows that are molecules; the class is read as a domain, as it may be a text."""
     grouped = replace(settings, domain_column=group_column or settings.domain_column)
-    with _told_as("--group_column" if group_column else "--domain_column"):
-        notes = check_inputs(grouped)
     settings = grouped
+    if grouped.class_column is None or grouped.domain_column is not None:
+        with _told_as("--group_column" if group_column else "--domain_column"):
+            notes = check_inputs(grouped)
     if settings.class_column is not None:
         settings = replace(settings, domain_column=settings.class_column)
         with _told_as("--class_column"):

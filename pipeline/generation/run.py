@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -111,7 +110,7 @@ def cut(source: Source, settings: GenerateSettings) -> Parts:
         If a class has too few different rows.
     """
     rng = np.random.default_rng([settings.seed, len(source.classes)])
-    same = numbered(source.features)
+    same = source.same
     part_of = np.full(same.max() + 1, -1)  # of each different row
     for number, name in enumerate(source.names):
         mine = same[source.classes == number]
@@ -127,13 +126,6 @@ def cut(source: Source, settings: GenerateSettings) -> Parts:
     part = part_of[same]
     made = (Classed(source.features[part == p], source.classes[part == p]) for p in range(3))
     return Parts(*made)
-
-
-def numbered(features: np.ndarray) -> np.ndarray:
-    """A number (n,) for each row (n, d), the same for equal rows."""
-    numbers: dict[bytes, int] = {}
-    digests = (hashlib.blake2b(row, digest_size=16).digest() for row in features)
-    return np.array([numbers.setdefault(digest, len(numbers)) for digest in digests])
 
 
 def judges_of(generator: Generator, parts: Parts, neighbours: int) -> list[Judge]:
@@ -222,7 +214,7 @@ def _counts(source: Source, parts: Parts, settings: GenerateSettings) -> dict[st
         "rows_in": source.rows_in,
         "rows_used": len(source.ids),
         "rows_of_other_splits": source.other_splits,
-        "rows_that_repeat_another": len(source.ids) - int(numbered(source.features).max() + 1),
+        "rows_that_repeat_another": len(source.ids) - int(source.same.max() + 1),
         "rejected": source.rejected.num_rows,
         "rows_by_class": by_class,
     }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +49,13 @@ class Source:
     other_splits: int
     notes: Sequence[str]
     described: str
+
+    @cached_property
+    def same(self) -> np.ndarray:
+        """A number (n,) from 0 on for each row, the same for rows with equal features."""
+        numbers: dict[bytes, int] = {}
+        digests = (hashlib.blake2b(row, digest_size=16).digest() for row in self.features)
+        return np.array([numbers.setdefault(digest, len(numbers)) for digest in digests])
 
 
 def read_source(settings: GenerateSettings) -> Source:

@@ -36,7 +36,7 @@ from pipeline.pretraining.settings import PretrainSettings
 from pipeline.runtime import telemetry
 from pipeline.runtime.files import write_atomically
 from pipeline.runtime.learning_rate import linear_schedule
-from pipeline.runtime.optimizers import AdamW
+from pipeline.runtime.optimizers import adamw_of
 from pipeline.runtime.ray_train import (
     add_gradients,
     last_checkpoint,
@@ -107,7 +107,9 @@ class PretrainingState:
         )
         self.model = new_model(job.settings, vocabulary).to(device)
         self.dtype = PRECISIONS[job.settings.precision]
-        self.optimizer = _optimizer(self.model, job.settings)
+        self.optimizer = adamw_of(
+            self.model, job.settings.lr, job.settings.weight_decay, betas=BETAS, eps=EPSILON
+        )
         self.steps_an_epoch = math.ceil(len(self.train) / job.settings.batch_size)
         self.steps = self.steps_an_epoch * job.settings.epochs
         self.schedule = linear_schedule(self.steps, job.settings.warmup_share)
@@ -220,16 +222,6 @@ def loss_weights(settings: PretrainSettings) -> LossWeights:
         settings.token_weight, settings.coord_weight, settings.distance_weight,
         settings.norm_weight, settings.norm_weight,
     )  # fmt: skip
-
-
-def _optimizer(model: torch.nn.Module, settings: PretrainSettings) -> torch.optim.AdamW:
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return AdamW(groups, lr=settings.lr, betas=BETAS, eps=EPSILON)
 
 
 def _counts(batches: Sequence[MaskedBatch]) -> Tensor:

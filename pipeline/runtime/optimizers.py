@@ -11,6 +11,7 @@ import inspect
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 
 
@@ -39,3 +40,13 @@ def without_compiler(kind: type[Optimizer]) -> type[Optimizer]:
 
 AdamW = without_compiler(torch.optim.AdamW)
 Adam = without_compiler(torch.optim.Adam)
+
+
+def adamw_of(model: nn.Module, lr: float, weight_decay: float, **others: Any) -> Optimizer:
+    """AdamW whose weight decay is that of matrices alone: not of biases, norms and scales."""
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=lr, **others)

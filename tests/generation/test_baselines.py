@@ -49,7 +49,8 @@ def test_held_out_draws_have_every_class_alike_whatever_the_order(monkeypatch):
     x, _ = rows(3000, 1)
     classes = np.repeat([0, 1], [2950, 50])  # the first 200 rows are of one class
     x[classes == 1] += 50
-    held = HeldOut.of(Rows(x, classes), Rows(x, classes), 2, GeneratorSettings())
+    gaussians = [Gaussian.fit(x[classes == number]) for number in (0, 1)]
+    held = HeldOut.of(Rows(x, classes), gaussians, GeneratorSettings())
     assert np.bincount(held.draws.classes.numpy()).tolist() == [100, 100]
     assert held.zero[100:].mean() > 10 * held.zero[:100].mean()
     assert held.linear.mean() < 1.1 * np.square(x).mean()

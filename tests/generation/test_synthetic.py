@@ -19,8 +19,8 @@ from pipeline.generation.diffusion.scaling import Scaling
 from pipeline.generation.settings import ShellSettings
 from pipeline.generation.shell import Candidates, Shell, in_shell
 from pipeline.generation.synthetic import FILE, generator_settings, synthetic_ood
-from pipeline.runtime import ray_train
 from pipeline.runtime.errors import InputError
+from tests.stopped import stopped_at_a_checkpoint
 
 pytest.importorskip("diffusers")
 
@@ -221,14 +221,8 @@ def test_a_rerun_takes_over_what_was_drawn_and_no_other_does(made, monkeypatch):
     (folder / FILE).write_bytes(content)
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_features(made, tmp_path, monkeypatch):
-    def stop(metrics, state):
-        ray_train.report(metrics, state)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "report", stop)
-        with pytest.raises(KeyboardInterrupt):
-            made_in(tmp_path)
+def test_a_run_that_was_stopped_goes_on_to_the_same_features(made, tmp_path):
+    with stopped_at_a_checkpoint(loop):
+        made_in(tmp_path)
     same(made_in(tmp_path), made[1])
     assert not list((tmp_path / ".ray_train").glob("*/*"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,13 @@ import pytest
 from pipeline.detectors.feature_space import FeatureSpace
 from pipeline.encoding.views import EncodedViews
 from pipeline.molecules.rejected import REJECTED
-from pipeline.runtime import ray_train
 from pipeline.runtime.cluster import MAX_RESOURCES
 from pipeline.training.settings import TrainSettings
 from pipeline.training.together import loop
 from pipeline.training.together.trainer import can_train_together, train_heads
 from pipeline.training.trained import Trained
 from pipeline.training.trainer import train_head
+from tests.stopped import stopped_at_a_checkpoint
 from tests.training import synthetic
 
 
@@ -58,30 +57,14 @@ def test_heads_are_trained_as_train_head_does(data, undisturbed, tmp_path):
             assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-5)
 
 
-def stop_after(reports: int, monkeypatch: pytest.MonkeyPatch, work: Callable[[], Any]) -> None:
-    """Do something until Ctrl-C after so many checkpoints."""
-    left = reports
-
-    def report_and_stop(metrics: dict[str, Any], state: Callable[[], dict[str, Any]]) -> None:
-        nonlocal left
-        ray_train.report(metrics, state)
-        left -= 1
-        if left == 0:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "report", report_and_stop)
-        with pytest.raises(KeyboardInterrupt):
-            work()
-
-
 @pytest.mark.parametrize("least_stack", [loop.ONE_STACK_BYTES, 0])
 def test_heads_that_were_stopped_go_on_to_the_same(
     data, undisturbed, tmp_path, monkeypatch, least_stack
 ):
     """Also in several stacks, which threads share."""
     heads = some_heads(tmp_path)
-    stop_after(2, monkeypatch, lambda: train_heads(*data, heads, "cpu"))
+    with stopped_at_a_checkpoint(loop, 2):
+        train_heads(*data, heads, "cpu")
     monkeypatch.setattr(loop, "ONE_STACK_BYTES", least_stack)
     again = train_heads(*data, heads, "cpu")
     assert {made.stats["resumed_after_epoch"] for made in again} == {6}

@@ -6,20 +6,19 @@ import json
 import re
 import signal
 import subprocess
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.runtime import ray_train
 from pipeline.runtime.cluster import MAX_RESOURCES
 from pipeline.training import loop
 from pipeline.training.run import run_training
 from pipeline.training.settings import TrainSettings
 from tests.commands import LIMIT_SECONDS, start_job, wait_until
 from tests.held import hold
+from tests.stopped import stopped_at_a_checkpoint
 
 EPOCHS, CHECKPOINT_EVERY = 60, 15
 MODEL = "checkpoint/model.safetensors"
@@ -88,7 +87,8 @@ def test_a_stopped_training_run_resumes_to_the_same_weights(
     """
     output = tmp_path / "broken"
     settings = TrainSettings(**flags(output, split, small_weights))
-    stop_here(settings, monkeypatch)
+    with stopped_at_a_checkpoint(loop):
+        run_training(settings)
     monkeypatch.setenv(MAX_RESOURCES, '{"CPU": 2}')
     seen: set[str] = set()
     for stop, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
@@ -113,26 +113,14 @@ def test_a_stopped_training_run_resumes_to_the_same_weights(
     assert not list(output.glob(".ray_train/*/*"))
 
 
-def stop_here(settings: TrainSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train in this process until Ctrl-C after the first checkpoint."""
-
-    def report_and_stop(metrics: dict[str, Any], state: Callable[[], dict[str, Any]]) -> None:
-        ray_train.report(metrics, state)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "report", report_and_stop)
-        with pytest.raises(KeyboardInterrupt):
-            run_training(settings)
-
-
 def test_a_run_that_stopped_in_its_driver_goes_on_there_to_the_same_weights(
     undisturbed, split, small_weights, tmp_path, monkeypatch
 ):
     """It also does so when it was stopped after its last epoch, before the model was written."""
     settings = TrainSettings(**flags(tmp_path / "here", split, small_weights))
     for _ in range(EPOCHS // CHECKPOINT_EVERY):
-        stop_here(settings, monkeypatch)
+        with stopped_at_a_checkpoint(loop):
+            run_training(settings)
         assert not (tmp_path / "here/checkpoint").exists()
     stats = run_training(settings)
     assert (stats["ran_in"], stats["resumed_after_epoch"]) == ("driver", EPOCHS)

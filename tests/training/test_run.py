@@ -13,7 +13,6 @@ from sklearn.metrics import roc_auc_score
 
 from pipeline.detectors.registry import ENERGY_HEADS
 from pipeline.detectors.settings import DetectorSettings
-from pipeline.runtime import ray_train
 from pipeline.runtime.errors import InputError
 from pipeline.training import fitting, loop
 from pipeline.training.checkpoint import load_checkpoint
@@ -22,6 +21,7 @@ from pipeline.training.run import run_training
 from pipeline.training.trained import Trained
 from tests.made_sets import INSIDE, hiv, moses, train_settings, write_set, write_table
 from tests.scoring.test_every_detector import described
+from tests.stopped import stopped_at_a_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -167,14 +167,8 @@ def test_group_dro_weighs_otherwise_than_training_without(home, dro):
 def test_group_dro_resumes_to_the_same_weights(home, dro, monkeypatch):
     settings = train_settings(home, "resumed", **DRO)
 
-    def stop(metrics, state):
-        ray_train.report(metrics, state)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "report", stop)
-        with pytest.raises(KeyboardInterrupt):
-            run_training(settings)
+    with stopped_at_a_checkpoint(loop):
+        run_training(settings)
     stats = run_training(settings)
     assert stats["resumed_after_epoch"] == 2
     assert history(home / "resumed") == dro

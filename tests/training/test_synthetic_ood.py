@@ -20,7 +20,6 @@ from pipeline.evaluation.audit import WITHOUT_OOD
 from pipeline.generation import synthetic
 from pipeline.generation.settings import ShellSettings
 from pipeline.molecules.rejected import REJECTED
-from pipeline.runtime import ray_train
 from pipeline.runtime.errors import InputError
 from pipeline.training import loop, synthetic_ood
 from pipeline.training.checkpoint import load_checkpoint
@@ -31,6 +30,7 @@ from pipeline.training.synthetic_ood import BY_FINGERPRINTS, SyntheticOod
 from pipeline.trust.training import train_and_audit
 from tests.made_sets import moses, train_settings, write_table
 from tests.scoring.test_every_detector import described
+from tests.stopped import stopped_at_a_checkpoint
 from tests.training.synthetic import synthetic as stored_features
 
 VIEWS = "ecfp,descriptors"
@@ -156,14 +156,8 @@ def views_of(features: np.ndarray):
 def test_a_stopped_head_goes_on_with_the_same_synthetic_rows(home, monkeypatch):
     heads = {"detector": "bce", "checkpoint_every": 2, "views": "descriptors", "dropout": 0.1}
 
-    def stop(metrics, state):
-        ray_train.report(metrics, state)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "report", stop)
-        with pytest.raises(KeyboardInterrupt):
-            run_training(settings(home, "stopped", **heads))
+    with stopped_at_a_checkpoint(loop):
+        run_training(settings(home, "stopped", **heads))
     with monkeypatch.context() as patch:
         patch.setattr(synthetic, "fit_generator", None)  # what was drawn is taken over
         stats = run_training(settings(home, "stopped", **heads))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -87,24 +88,25 @@ class HeldOut:
     zero: np.ndarray
 
     @classmethod
-    def of(cls, held_out: Rows, train: Rows, count: int, settings: GeneratorSettings) -> HeldOut:
-        """Of held-out rows; the linear guess is that of the training rows of each class.
+    def of(
+        cls, held_out: Rows, gaussians: Sequence[Gaussian], settings: GeneratorSettings
+    ) -> HeldOut:
+        """Of held-out rows; each class has some.
 
         Parameters
         ----------
-        count : number of classes; each has rows in both.
+        gaussians : of the training rows of each class, whose guess is the linear one.
         """
         noising = Noising(settings)
         rng = np.random.default_rng([settings.seed, HELD_OUT])
-        each = max(1, HELD_OUT_DRAWS // count)
-        members = (np.flatnonzero(held_out.classes == number) for number in range(count))
+        each = max(1, HELD_OUT_DRAWS // len(gaussians))
+        members = (np.flatnonzero(held_out.classes == n) for n in range(len(gaussians)))
         chosen = np.concatenate([np.resize(rng.permutation(rows), each) for rows in members])
         draws = noising(held_out.features[chosen], held_out.classes[chosen], rng)
         noisy, target, steps = (tensor.numpy() for tensor in draws[:3])
         linear = np.empty(len(chosen))
-        for number in range(count):
+        for number, fitted in enumerate(gaussians):
             here = slice(number * each, (number + 1) * each)
-            fitted = Gaussian.fit(train.features[train.classes == number])
             signal, noise, *shares = noising.shares(steps[here])
             told = fitted.denoised(noisy[here].astype(float), signal, noise, tuple(shares))
             linear[here] = np.square(told - target[here]).mean(axis=1)

@@ -13,6 +13,7 @@ import ray
 import torch
 
 from pipeline.encoders.unimol.precision import default_precision
+from pipeline.generation.diffusion.baselines import Gaussian
 from pipeline.generation.diffusion.draws import HeldOut, Rows
 from pipeline.generation.diffusion.generator import Generator
 from pipeline.generation.diffusion.loop import GeneratorJob, generator_loop, losses_of
@@ -100,16 +101,16 @@ def fit_generator(
     settings = GeneratorSettings(**{name: getattr(settings, name) for name in own})
     precision = _for_training(precision, device)
     scaling = Scaling.fit(train.features, settings.whiten)
-    rows, held_out, judged = (
-        Rows(scaling.inward(each.features), each.classes)
-        for each in (train, holdout, fresh or holdout)
+    rows, held_out = (
+        Rows(scaling.inward(each.features), each.classes) for each in (train, holdout)
     )
     digest = hashlib.blake2b(digest_size=16)
     for part in (*rows, *held_out):
         digest.update(np.ascontiguousarray(part).data)
     name = run_name(settings, NOT_IDENTITY, list(names), precision, digest.hexdigest())
     storage, curves = f"{absolute(folder)}/.ray_train", f"{absolute(folder)}/{CURVES}"
-    held = HeldOut.of(held_out, rows, len(names), settings)
+    gaussians = [Gaussian.fit(rows.features[rows.classes == n]) for n in range(len(names))]
+    held = HeldOut.of(held_out, gaussians, settings)
     job = GeneratorJob(
         settings, ray.put((rows, held)), len(names), precision, threads_of(settings.num_workers),
         curves,
@@ -126,7 +127,8 @@ def fit_generator(
         log.info("resumed after step %s", outcome["resumed_after_step"])
     generator = Generator(settings, tuple(names), scaling, read_state(result.checkpoint)["best"])
     if fresh is not None:
-        held = HeldOut.of(judged, rows, len(names), settings)
+        judged = Rows(scaling.inward(fresh.features), fresh.classes)
+        held = HeldOut.of(judged, gaussians, settings)
     told = losses_of(generator.network(), held.draws, torch.device("cpu"), torch.float32)
     of = {"model": told, "linear": held.linear, "zero": held.zero}
     fitted = Fitted(

@@ -27,7 +27,7 @@ from pipeline.runtime import telemetry
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import write_atomically
 from pipeline.runtime.learning_rate import linear_schedule
-from pipeline.runtime.optimizers import AdamW
+from pipeline.runtime.optimizers import adamw_of
 from pipeline.runtime.ray_train import (
     add_gradients,
     last_checkpoint,
@@ -98,7 +98,7 @@ class GeneratorState:
         self.model.to(device)
         self.average = AveragedModel(self.model, multi_avg_fn=averaging(job.settings.ema_decay))
         self.dtype = PRECISIONS[job.precision]
-        self.optimizer = _optimizer(self.model, job.settings)
+        self.optimizer = adamw_of(self.model, job.settings.lr, job.settings.weight_decay)
         self.schedule = linear_schedule(job.settings.steps, job.settings.warmup_share)
         self.step, self.seconds, self.best_step = 0, 0.0, 0
         self.history: list[dict[str, float]] = []
@@ -240,13 +240,3 @@ def _errors(model: nn.Module, draws: Draws, dtype: torch.dtype) -> Tensor:
     with autocast(draws.noisy.device, dtype):
         told = model(draws.noisy, draws.steps, draws.classes)
     return (told.float() - draws.target).square()
-
-
-def _optimizer(model: nn.Module, settings: GeneratorSettings) -> torch.optim.Optimizer:
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return AdamW(groups, lr=settings.lr)
