@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
+
+import pyarrow as pa
 
 from pipeline.encoding.views import check_encoders
 from pipeline.runtime.cluster import start_ray
@@ -27,7 +29,7 @@ from pipeline.suite.grid import (
 )
 from pipeline.suite.opened import Suite
 from pipeline.suite.output import write_output
-from pipeline.suite.schedule import at_a_time, audit_all, make_cells
+from pipeline.suite.schedule import Audits, at_a_time, make_cells
 from pipeline.suite.search import Search, failed_trials
 from pipeline.suite.settings import SuiteSettings
 from pipeline.suite.sweep import check_sweep, concerns, variants_of
@@ -62,14 +64,16 @@ def run_suite(settings: SuiteSettings) -> dict[str, Any]:
     trainings, failed = _trainings(suite, detectors)
     cells = [suite.cells_of(training) for training in trainings]
     make = _missing(suite, cells)
-    suite.failed |= make_cells(
-        [suite.group(each[0][0].training, each) for each in make],
-        suite.output_dir, at_a_time(settings),
-    )  # fmt: skip
     every = [cell for each in cells for cell in each]
-    if all(cell.key in suite.failed for cell in every):
-        raise InputError(f"no cell finished; the first failed so: {suite.failed[every[0].key]}")
-    audits, no_audit = _audits(suite, every)
+    tests = _audits(suite, every)
+    with Audits(tests.todo) as beside:
+        suite.failed |= make_cells(
+            [suite.group(each[0][0].training, each) for each in make],
+            suite.output_dir, at_a_time(settings), beside.start,
+        )  # fmt: skip
+        if all(cell.key in suite.failed for cell in every):
+            raise InputError(f"no cell finished; the first failed so: {suite.failed[every[0].key]}")
+        audits, no_audit = tests.told(*beside.results())
     rows = rows_of(suite.output_dir, every, suite.failed, audits)
     remove(f"{suite.output_dir}/.ray_train")  # of runs that were killed: all is made
     more = {"failed_trials": failed, "failed_audits": no_audit}
@@ -160,8 +164,40 @@ def _missing(suite: Suite, cells: Sequence[Sequence[Cell]]) -> list[list[list[Ce
     return list(groups.values())
 
 
-def _audits(suite: Suite, cells: Sequence[Cell]) -> tuple[dict[str, dict[str, Any]], Trials]:
-    """By key of a cell, the audit of its test set; and the test sets whose audits failed."""
+class Audited(NamedTuple):
+    """What is known of test sets before their audits, each of which is a file.
+
+    Attributes
+    ----------
+    uris : by key of a cell its audit.
+    found : by audit what an earlier run found; None where it is to be made.
+    labels : by audit its data sets.
+    todo : what is to be made, as `make_audits` takes it.
+    """
+
+    uris: dict[str, str]
+    found: dict[str, dict[str, Any] | None]
+    labels: dict[str, dict[str, str]]
+    todo: list[tuple[pa.Table, dict[str, pa.Table], int]]
+
+    def told(
+        self, made: Mapping[str, Any], reasons: Mapping[str, str]
+    ) -> tuple[dict[str, dict[str, Any]], Trials]:
+        """By key of a cell, the audit of its test set; and the test sets whose audits failed.
+
+        Parameters
+        ----------
+        made, reasons : by audit, what came of those that were to be made.
+        """
+        failed = [{**self.labels[uri], "reason": reason} for uri, reason in reasons.items()]
+        for each in failed:
+            log.warning("no audit of %(data)s tested on %(test_data)s: %(reason)s", each)
+        there = {key: made.get(uri) or self.found.get(uri) for key, uri in self.uris.items()}
+        return {key: audit or {} for key, audit in there.items()}, failed
+
+
+def _audits(suite: Suite, cells: Sequence[Cell]) -> Audited:
+    """The audits of cells' test sets."""
     uris, todo, found, labels = {}, {}, {}, {}
     for cell in cells:
         training = cell.training
@@ -175,12 +211,8 @@ def _audits(suite: Suite, cells: Sequence[Cell]) -> tuple[dict[str, dict[str, An
         found[uri] = read_json(uri)
         if found[uri] is None:
             todo.setdefault(own.digest, (own, {}))[1][uri] = tests.tests
-    seed = suite.settings.data_seed
     if todo:
-        log.info("audit: the best descriptor and Tanimoto, on %s test sets",
+        log.info("audit: the best descriptor and Tanimoto, on %s test sets, beside the cells",
                  sum(len(tests) for _, tests in todo.values()))  # fmt: skip
-    made, reasons = audit_all([(own.molecules, tests, seed) for own, tests in todo.values()])
-    failed = [{**labels[uri], "reason": reason} for uri, reason in reasons.items()]
-    for each in failed:
-        log.warning("no audit of %(data)s tested on %(test_data)s: %(reason)s", each)
-    return {key: made.get(uri) or found.get(uri) or {} for key, uri in uris.items()}, failed
+    seed = suite.settings.data_seed
+    return Audited(uris, found, labels, [(o.molecules, tests, seed) for o, tests in todo.values()])

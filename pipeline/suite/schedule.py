@@ -46,13 +46,19 @@ class Group:
     device: str
     cells: Sequence[Sequence[Cell]]
 
-    @property
-    def parts(self) -> list[list[Sequence[Cell]]]:
-        """The trainings of a task each: the heads, which take longest, then by detector."""
-        parts: dict[str, list[Sequence[Cell]]] = {}
+    def parts(self, apart: bool = False) -> list[list[Sequence[Cell]]]:
+        """The trainings of a task each: the heads, which take longest, then by detector.
+
+        Parameters
+        ----------
+        apart : give the heads of each loss a task of their own.
+        """
+        parts: dict[tuple[bool, str], list[Sequence[Cell]]] = {}
         for cells in self.cells:
             training = cells[0].training
-            parts.setdefault("" if training.is_head else training.detector, []).append(cells)
+            together = training.is_head and not apart
+            name = "" if together else training.detector
+            parts.setdefault((not training.is_head, name), []).append(cells)
         return [parts[name] for name in sorted(parts)]
 
 
@@ -61,12 +67,18 @@ def at_a_time(settings: SuiteSettings) -> int:
     return settings.parallel_runs or cluster_cores()
 
 
-def make_cells(groups: Sequence[Group], output_dir: str, parallel: int) -> Failures:
+def make_cells(
+    groups: Sequence[Group],
+    output_dir: str,
+    parallel: int,
+    nothing_waits: Callable[[], None] = lambda: None,
+) -> Failures:
     """Make all cells of groups in tasks of the cluster; why those failed that did.
 
     Parameters
     ----------
     parallel : tasks at a time; each trains with its share of the cores.
+    nothing_waits : called once the last task has started: from then on there are cores for others.
 
     Raises
     ------
@@ -78,7 +90,10 @@ def make_cells(groups: Sequence[Group], output_dir: str, parallel: int) -> Failu
         return {}
     progress = Progress("suite", len(keys), unit="cells")
     failed: Failures = {}
-    waiting = deque((place, part) for place, group in enumerate(groups) for part in group.parts)
+    last = len(groups) - 1  # its heads would train on one core, while others have nothing to do
+    waiting = deque(
+        (place, part) for place, group in enumerate(groups) for part in group.parts(place == last)
+    )
     running: dict[ray.ObjectRef, tuple[int, Any]] = {}
     shared: dict[int, ray.ObjectRef] = {}
     tasks = Tasks(parallel)
@@ -90,6 +105,8 @@ def make_cells(groups: Sequence[Group], output_dir: str, parallel: int) -> Failu
                     if ahead not in shared and ahead < len(groups):
                         shared[ahead] = tasks.shared(groups[ahead])
                 running[tasks.part(shared[place], part, output_dir)] = place, part
+                if not waiting:
+                    nothing_waits()
             ready, _ = ray.wait(list(running), num_returns=1, timeout=PROGRESS_SECONDS)
             for ref in ready:
                 _, part = running.pop(ref)
@@ -105,21 +122,41 @@ def make_cells(groups: Sequence[Group], output_dir: str, parallel: int) -> Failu
     return failed
 
 
-def audit_all(
-    todo: Sequence[tuple[pa.Table, Mapping[str, pa.Table], int]],
-) -> tuple[dict[str, Any], Failures]:
-    """`make_audits` of each, in tasks of the cluster; and by file why those failed that did."""
-    remote = ray.remote(num_cpus=1, max_retries=0)(make_audits)
-    refs = [remote.remote(*each) for each in todo]
-    made: dict[str, Any] = {}
-    failed: Failures = {}
-    with _ended_with_this(refs):
-        for ref, (_, tests, _) in zip(refs, todo):
+class Audits:
+    """`make_audits` of samples, in tasks of the cluster; with this, Ctrl-C ends them too.
+
+    Parameters
+    ----------
+    todo : of each sample what `make_audits` takes.
+    """
+
+    def __init__(self, todo: Sequence[tuple[pa.Table, Mapping[str, pa.Table], int]]):
+        self.todo = todo
+        self.refs: list[ray.ObjectRef] = []
+
+    def __enter__(self) -> Audits:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if kind is not None:
+            _end(self.refs)
+
+    def start(self) -> None:
+        """Start those that have not begun."""
+        remote = ray.remote(num_cpus=1, max_retries=0)(make_audits)
+        self.refs += [remote.remote(*each) for each in self.todo[len(self.refs) :]]
+
+    def results(self) -> tuple[dict[str, Any], Failures]:
+        """What came of them, by file; and by file why those failed that did."""
+        self.start()
+        made: dict[str, Any] = {}
+        failed: Failures = {}
+        for ref, (_, tests, _) in zip(self.refs, self.todo):
             try:
                 made |= ray.get(ref)
             except ray.exceptions.RayError as error:  # the cells, which took long, still count
                 failed |= dict.fromkeys(tests, reason_of(_cause(error)))
-    return made, failed
+        return made, failed
 
 
 @contextmanager
@@ -128,9 +165,13 @@ def _ended_with_this(refs: Iterable[ray.ObjectRef]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for ref in refs:
-            ray.cancel(ref)
+        _end(refs)
         raise
+
+
+def _end(refs: Iterable[ray.ObjectRef]) -> None:
+    for ref in refs:
+        ray.cancel(ref)
 
 
 class Tasks:
