@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,31 +43,44 @@ def windows(residues: np.ndarray) -> np.ndarray:
     return np.concatenate(shifts, axis=1)
 
 
-def residue_rows(chains: pa.Table, seed: int) -> pa.Table:
+def window_features(chains: pa.Table) -> list[np.ndarray]:
+    """The windows (n, 378) of each chain's PSSM, HMM and DSSP."""
+    sizes = [len(labels) for labels in chains["labels"].to_pylist()]
+    every = (np.asarray(each.values) for each in chains["features"])
+    return [
+        windows(values.reshape(n, COLUMNS).astype(np.float32)) for n, values in zip(sizes, every)
+    ]
+
+
+def residue_rows(
+    chains: pa.Table, seed: int, made: Sequence[np.ndarray] | None = None, learn: str = "Train_335"
+) -> pa.Table:
     """A row a residue of a table with a row a chain.
+
+    Parameters
+    ----------
+    made : features (n, d) of each chain's residues; default: `window_features`.
+    learn : the split that classifiers learn from.
 
     Returns
     -------
     pyarrow.Table
-        `features` (378 float32), `site` ("1" or "0"), `protein`, and `split`: train and iid_val,
-        which are whole proteins of Train_335, and the tests under their names.
+        `features` (d float32), `site` ("1" or "0"), `protein`, and `split`: train and iid_val,
+        which are whole proteins of `learn`, and the tests under their names.
     """
+    made = window_features(chains) if made is None else made
     names = chains["split"].to_pylist()
-    learned = [row for row, name in enumerate(names) if name == "Train_335"]
+    learned = [row for row, name in enumerate(names) if name == learn]
     drawn = np.random.default_rng(seed).permutation(learned)[: round(VALIDATION * len(learned))]
     for row in learned:
         names[row] = "iid_val" if row in set(drawn.tolist()) else "train"
-    features, sites, sizes = [], [], []
-    for row, labels in enumerate(chains["labels"].to_pylist()):
-        values = np.asarray(chains["features"][row].values).reshape(len(labels), COLUMNS)
-        features.append(windows(values.astype(np.float32)))
-        sites += labels
-        sizes.append(len(labels))
-    flat = pa.array(np.concatenate(features).ravel())
+    labels = chains["labels"].to_pylist()
+    sizes = [len(each) for each in labels]
+    flat = pa.array(np.concatenate(made).ravel())
     return pa.table(
         {
-            "features": pa.FixedSizeListArray.from_arrays(flat, (2 * AROUND + 1) * COLUMNS),
-            "site": sites,
+            "features": pa.FixedSizeListArray.from_arrays(flat, made[0].shape[1]),
+            "site": [site for each in labels for site in each],
             "protein": np.repeat(chains["protein"].to_pylist(), sizes),
             "split": np.repeat(names, sizes),
         }

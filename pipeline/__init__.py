@@ -5,13 +5,14 @@ Rooms are stacked along the flow; none imports from one above it (`lint-imports`
     sieve                                all of it in a notebook
     report                               one page from any output folder
     suite                                grids of the runs below, their statistics and tables
-    augmentation   comparison   scoring   pretraining
+    augmentation   comparison   peptides   scoring   pretraining
                                          runs and tables that users take away
     trust                                predictions + labels → expected errors
     evaluation                           checkpoint + test set → metrics
     training                             features or trunk → checkpoint
     generation                           features → generator → features
     detectors                            features → OOD scores
+    folding                              sequences → structures, residue by residue
     encoding                             molecules → features, trunk (the Ray Data graph)
     encoders                             tensors in, features out; no Ray
     conformers                           SMILES → coordinates

@@ -20,6 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.molecules.kinds import KINDS, SEQUENCE, SMILES, named_for
+from pipeline.molecules.parsers import SequenceParser, SmilesParser
 from pipeline.molecules.raw_rows import RAW, raw_rows
 from pipeline.molecules.rejected import REJECTED
 from pipeline.molecules.sources import parse_block
@@ -71,18 +73,20 @@ class Sieve:
         ood: Sequence[str] | str | None = None,
         views: str | None = None,
         detector: str = "auto",
+        kind: str = SMILES.name,
         **settings: Any,
     ) -> Sieve:
         """Train on a training set.
 
         Parameters
         ----------
-        smiles : n molecules.
+        smiles : n molecules, as SMILES or as the `kind` says.
         y : (n,) measured values, or 0 and 1; NaN or None where there is none. With them an error
             model is fitted, so that `score` gives predictions, expected errors and intervals.
         ood : molecules unlike them to train with, or "synthetic", features just beyond theirs;
             default: public molecules that come with MolSieve.
         views : default: as of jobs.screen.
+        kind : "smiles", or "sequence" for sequences of amino acids, which need `ood`.
         detector, **settings : as the flags of jobs.train, such as cache_root, seed, weights.
 
         Raises
@@ -93,8 +97,8 @@ class Sieve:
         configure_logging()
         kept = TemporaryDirectory(prefix="molsieve-")
         folder = Path(kept.name)
-        columns = {"id": [str(i) for i in range(len(smiles))], "smiles": _texts(smiles)}
-        given: dict[str, Any] = {}
+        columns = {"id": [str(i) for i in range(len(smiles))], kind: _texts(smiles)}
+        given: dict[str, Any] = _column_of(kind)
         if y is not None:
             if len(y) != len(smiles):
                 raise InputError(f"y has {len(y):,} values for {len(smiles):,} molecules")
@@ -104,11 +108,11 @@ class Sieve:
         if isinstance(ood, str) and ood == SYNTHETIC:
             given["ood"] = SYNTHETIC
         elif ood is not None:
-            pq.write_table(pa.table({"smiles": _texts(ood)}), folder / "ood.parquet")
+            pq.write_table(pa.table({kind: _texts(ood)}), folder / "ood.parquet")
             given["ood_file"] = str(folder / "ood.parquet")
         made = TrainSettings(
             id_file=str(folder / "training.parquet"), id_column="id",
-            views=views or screen_views(given.get("ood")), detector=detector,
+            views=views or screen_views(given.get("ood"), KINDS[kind]), detector=detector,
             output_dir=str(folder), **given, **settings,
         )  # fmt: skip
         stats = train_and_audit(made)
@@ -138,12 +142,12 @@ class Sieve:
         texts = _texts(smiles)
         table = self._scored(texts, settings)
         if table is None:
-            table = _all_rejected(texts)
+            table = self._all_rejected(texts)
         table = table.take(pc.sort_indices(table["id"].cast(pa.int64())))
         columns = [name for name in (*SCORES.names, "reason") if name != "id"]
         empty = {name: pa.nulls(table.num_rows, pa.string()) for name in columns}
         there = {name: table[name] for name in columns if name in table.column_names}
-        table = pa.table({**empty, **there})
+        table = named_for(pa.table({**empty, **there}), self.checkpoint.kind)
         return table if arrow else table.to_pandas()
 
     def _scored(self, smiles: pa.Array, settings: dict[str, Any]) -> pa.Table | None:
@@ -153,17 +157,18 @@ class Sieve:
         with TemporaryDirectory(prefix="molsieve-") as folder:
             library = f"{folder}/library.parquet"
             ids = [str(i) for i in range(len(smiles))]
-            pq.write_table(pa.table({"id": ids, "smiles": smiles}), library)
+            kind = self.checkpoint.kind.name
+            pq.write_table(pa.table({"id": ids, kind: smiles}), library)
             chunk = max(1, min(MOST_CHUNK, -(-len(smiles) // LEAST_CHUNKS)))
             settings = {"chunk_size": chunk, **self._settings, **settings}
             wanted = ScoreSettings(
                 checkpoint=str(self._folder), data_file=library, id_column="id", top=0,
-                output_dir=folder, **settings,
+                output_dir=folder, **{**_column_of(kind), **settings},
             )  # fmt: skip
             try:
                 run_scoring(wanted)
             except InputError:
-                if _all_rejected(smiles)["reason"].null_count == 0:
+                if self._all_rejected(smiles)["reason"].null_count == 0:
                     return None
                 raise
             return pa.concat_tables(
@@ -173,6 +178,13 @@ class Sieve:
                 ],
                 promote_options="default",
             )
+
+    def _all_rejected(self, texts: pa.Array) -> pa.Table:
+        """Rows with the reason why they are no molecules; null for those that are."""
+        ids = [str(i) for i in range(len(texts))]
+        rows = raw_rows({"id": ids, "smiles": texts}, len(ids), RAW)
+        parser = SequenceParser() if self.checkpoint.kind == SEQUENCE else SmilesParser()
+        return parse_block(rows, parser).select(REJECTED.names)
 
     def save(self, folder: str | Path) -> None:
         """Copy the checkpoint into a new folder; jobs.score reads it too. No pickle."""
@@ -217,8 +229,8 @@ def _parts(output: str, folder: str, names: list[str]) -> list[pa.Table]:
     return [read_part(output, part, names) for part in part_files(output, folder)]
 
 
-def _all_rejected(smiles: pa.Array) -> pa.Table:
-    """Rows with the reason why they are no molecules; null for those that are."""
-    ids = [str(i) for i in range(len(smiles))]
-    rows = raw_rows({"id": ids, "smiles": smiles}, len(ids), RAW)
-    return parse_block(rows, "keep").select(REJECTED.names)
+def _column_of(kind: str) -> dict[str, str]:
+    """The setting that names a table's column of molecules, which is called as their kind is."""
+    if kind not in KINDS:
+        raise InputError(f"kind is {kind!r}; it is one of {', '.join(KINDS)}")
+    return {f"{kind}_column": kind}

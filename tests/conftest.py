@@ -21,11 +21,14 @@ from pipeline.encoding.steps import EncodeBatch
 from pipeline.runtime import ray_train
 from pipeline.runtime.cluster import init_ray, start_ray
 from tests.commands import STARTED
+from tests.lean_ray import start_lean
 from tests.reference import random_model
 
 DATA = Path(__file__).parent / "data"
 SAMPLE = Path(__file__).parent.parent / "data" / "hiv_scaffold_sample.json.gz"
 SMALL = UniMolConfig(layers=2, width=64, ffn_width=128, heads=8, gaussians=16)
+
+start_lean()
 
 
 # Rooms whose tests take longest; two processes that begin with these end together.
@@ -134,8 +137,26 @@ def moses_smiles() -> list[str]:
 
 
 @pytest.fixture(scope="session")
+def peptides() -> dict[str, str]:
+    """60 peptides of 7 to 60 residues by id: half antimicrobial (AMP_), half of UniProt.
+
+    Of modlamp's set AMP against UniProt (Müller et al., 2017; BSD-3-Clause).
+    """
+    lines = (DATA / "peptides.fasta").read_text().split()
+    return dict(zip((name[1:] for name in lines[::3]), lines[2::3]))
+
+
+@pytest.fixture(scope="session")
 def small_weights(tmp_path_factory) -> Path:
     """A Uni-Mol of 2 layers in the published format, random values."""
     path = tmp_path_factory.mktemp("weights") / "small.pt"
     save_checkpoint(random_model(SMALL), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def esm_folder(tmp_path_factory) -> Path:
+    """An ESM-2 of 3 layers in Hugging Face's layout, random values."""
+    from tests.tiny_esm import save_tiny_esm  # transformers is slow to import
+
+    return save_tiny_esm(tmp_path_factory.mktemp("esm") / "tiny_esm2")

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
+from pipeline.molecules.parsers import parser_of
 from pipeline.runtime.files import absolute
 from pipeline.scoring import run
 from pipeline.scoring.settings import ScoreSettings
@@ -38,9 +39,9 @@ class Here:
         )
 
     def iter_batches(self, **_: Any) -> Iterator[pa.Table]:
-        settings = self.settings
+        settings, parser = self.settings, parser_of(self.settings)
         for chunk in read_chunks(self.files, settings, settings.chunk_size, self.done):
-            yield self.worker(Embed(self.step)(look_up(chunk, self.step, settings.fragments)))
+            yield self.worker(Embed(self.step)(look_up(chunk, self.step, parser)))
 
 
 @contextmanager

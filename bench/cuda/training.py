@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -22,7 +23,7 @@ from bench.report import markdown, seconds_of
 from pipeline.detectors.losses import training_loss
 from pipeline.encoders import load_encoder
 from pipeline.encoders.unimol.finetuning.trunk import ComputedRows, Rows, StoredRows, TokenRows
-from pipeline.pretraining.loop import PretrainingState, PretrainJob
+from pipeline.pretraining.molecules.loop import PretrainingState, PretrainJob
 from pipeline.pretraining.settings import PretrainSettings
 from pipeline.training.batches import ResidentBatches
 from pipeline.training.finetuning.plan import plan_finetuning
@@ -217,9 +218,7 @@ def pretraining_state(
     """What a pretraining worker holds."""
     settings = PretrainSettings(data_file="-", **changes)
     count = len(molecules)
-    job = PretrainJob(
-        settings, Table(molecules), list(range(held, count)), list(range(held)), 1, ""
-    )
+    job = PretrainJob(settings, Table(molecules), list(range(held, count)), list(range(held)))
     return PretrainingState(job, device)
 
 
@@ -233,7 +232,7 @@ def pretraining_steps(molecules: list[Conformer], weights: str) -> list[str]:
                 few, device, 4, precision=precision, dropout=0.0, batch_size=FEW
             )
             state.model.train()
-            first = state._step()
+            first = state.one_step()
             gradient = flat_gradient(state.model)
             state.step += 1
             later = steps_taken(state, COMPARED - 1)
@@ -269,7 +268,7 @@ def pretraining(molecules: list[Conformer], weights: str) -> list[str]:
             after = state.held_out()["heldout_loss"]
             masking = seconds_of(
                 lambda s=state: list(
-                    s.train.masked(np.arange(128 * STEPS) % len(s.train), 0, s.budget)
+                    s.train_set.masked(np.arange(128 * STEPS) % len(s.train_set), 0, s.budget)
                 )
             )
             lines.append(
@@ -286,13 +285,14 @@ def pretraining(molecules: list[Conformer], weights: str) -> list[str]:
 
 def one_worker() -> AbstractContextManager:
     """Stands for Ray Train, which tells a worker its number."""
-    return mock.patch("pipeline.pretraining.loop.rank", lambda: 0)
+    context = SimpleNamespace(get_world_rank=lambda: 0)
+    return mock.patch("ray.train.get_context", lambda: context)
 
 
 def steps_taken(state: PretrainingState, count: int) -> np.ndarray:
     """Losses of so many steps."""
     losses = []
     for _ in range(count):
-        losses.append(state._step()["loss"])
+        losses.append(state.one_step()["loss"])
         state.step += 1
     return np.array(losses)

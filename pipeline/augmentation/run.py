@@ -65,7 +65,7 @@ def run_augmentation(settings: AugmentSettings) -> dict[str, Any]:
     made = None
     if makes:
         made = make_rows(table, wanted, settings, device_of(settings.device))
-    fits = fit_all(_standardised(table, wanted, made), settings)
+    fits = fit_all(standardised(table, wanted, made), settings)
     summary = {
         **_counts(table, settings),
         "rows_to_add": wanted,
@@ -82,7 +82,7 @@ def run_augmentation(settings: AugmentSettings) -> dict[str, Any]:
     return summary
 
 
-def _standardised(table: Table, wanted: int, made: Synthetic | None) -> Data:
+def standardised(table: Table, wanted: int, made: Synthetic | None) -> Data:
     """All rows by the mean and deviation of the real training rows."""
     standard = Standard.of(table.train.features)
     rows = {} if made is None else made.rows

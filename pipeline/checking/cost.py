@@ -13,7 +13,13 @@ from pipeline.conformers.structure import structure_counts
 from pipeline.encoders.settings import EncoderSettings
 from pipeline.encoding.costs import Costs, costs_of
 from pipeline.encoding.lookup import without
-from pipeline.encoding.plan import EncodingPlan, check_structures, encoder_pool, plan_encoding
+from pipeline.encoding.plan import (
+    EncodingPlan,
+    check_kind,
+    check_structures,
+    encoder_pool,
+    plan_encoding,
+)
 from pipeline.encoding.stored_features import encode
 from pipeline.encoding.structures import structures
 from pipeline.encoding.views import heaviest, settings_of_view
@@ -58,10 +64,12 @@ def plan_of(settings: CheckSettings) -> EncodingPlan:
     Raises
     ------
     InputError
-        If the encoder or its weights cannot be had, the checkpoint not be read, or the encoder
-        takes no structures and --structures file is asked of it.
+        If the encoder or its weights cannot be had, the checkpoint not be read, the encoder takes
+        molecules of another kind, or no structures and --structures file is asked of it.
     """
-    plan = plan_encoding(_encoder_settings(settings))
+    encoder = _encoder_settings(settings)
+    check_kind(settings, [encoder.foundation_model])
+    plan = plan_encoding(encoder)
     check_structures(settings.structures, plan.tables)
     return plan
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.checking.settings import CheckSettings
 from pipeline.checking.tally import COUNTED_ROWS, Tally
+from pipeline.molecules.kinds import SEQUENCE, SMILES, Kind
 from pipeline.molecules.raw_rows import SPLITS
 from pipeline.molecules.reading.content import Content
 from pipeline.runtime.counts import MOST, OTHERS, named
@@ -31,6 +32,7 @@ class Understood:
     settings : by which it was read.
     files : data files; `content`, `chosen` are of the first.
     chosen : the column that each of id, smiles, split, label, domain is read from.
+    kind : of its molecules.
     notes : what was guessed.
     structures : of a sample, how many molecules get each kind of structure.
     cost : of encoding it, if an encoder was named.
@@ -40,6 +42,7 @@ class Understood:
     files: int
     content: Content
     chosen: dict[str, str]
+    kind: Kind
     notes: list[str]
     tally: Tally
     structures: dict[str, int]
@@ -53,7 +56,7 @@ class Understood:
             ("file", f"{settings.data_file}: {self.content.kind}{many}"),
             ("columns", f"{some(list(self.content.columns))}; {self._roles()}"),
             *(("guessed", note) for note in self.notes),
-            ("rows", f"{tally.rows:,} in = {tally.molecules:,} molecules + "
+            ("rows", f"{tally.rows:,} in = {tally.molecules:,} {self.kind.many} + "
                      f"{tally.rejected:,} rejected"),
             *(("rejected", f"{count:,}: {kind}")
               for kind, count in named(tally.reasons).most_common(SHOWN)),
@@ -63,16 +66,29 @@ class Understood:
             ("splits", _counts(tally.splits, "no split column")),
             *(("splits", told) for told in self._split_faults()),
             ("domains", _counts(tally.domains, "no domain column")),
-            ("fragments", f"{tally.fragmented:,} molecules of several fragments "
-                          f"(--fragments {settings.fragments})"),
         ]  # fmt: skip
+        found.append(self._of_kind())
         if self.structures:
             told = ", ".join(f"{n:,} {name}" for name, n in self.structures.items() if n)
             found.append(("structures", f"of {sum(self.structures.values()):,} drawn: {told}"))
         return found + self._cost()
 
+    def _of_kind(self) -> tuple[str, str]:
+        """What only molecules of this kind have."""
+        tally, settings = self.tally, self.settings
+        if self.kind == SEQUENCE:
+            limits = f"--min_length {settings.min_length}, --max_length {settings.max_length}"
+            return "lengths", f"{tally.shortest:,} to {tally.longest:,} residues ({limits})"
+        told = f"{tally.fragmented:,} molecules of several fragments"
+        return "fragments", f"{told} (--fragments {settings.fragments})"
+
     def _roles(self) -> str:
-        return ", ".join(f"{role} from {column!r}" for role, column in self.chosen.items())
+        return ", ".join(f"{role} from {column!r}" for role, column in self._read_from().items())
+
+    def _read_from(self) -> dict[str, str]:
+        """The column of each role, the molecules' under the name of their kind."""
+        return {self.kind.name if role == SMILES.name else role: column
+                for role, column in self.chosen.items()}  # fmt: skip
 
     def _ids(self) -> str:
         tally = self.tally
@@ -161,7 +177,8 @@ class Understood:
             "files": self.files,
             "kind": self.content.kind,
             "columns": list(self.content.columns),
-            "read_from": self.chosen,
+            "molecules_are": self.kind.name,
+            "read_from": self._read_from(),
             "guessed": self.notes,
             "rows_in": tally.rows,
             "molecules": tally.molecules,
@@ -174,6 +191,8 @@ class Understood:
             "molecules_with_different_labels": tally.conflicts(),
             "molecules_in_several_splits": tally.overlap(),
             "fragmented": tally.fragmented,
+            "shortest_text": tally.shortest,
+            "longest_text": tally.longest,
             "splits": {str(name): count for name, count in tally.splits.items()},
             "domains": MOST if OTHERS in tally.domains else len(named(tally.domains)),
             "more_domains": OTHERS in tally.domains,

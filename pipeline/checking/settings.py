@@ -13,9 +13,12 @@ from pipeline.runtime.settings import bounded
 class CheckSettings(EncodedSourceSettings):
     """Tell what MolSieve understands of a data file, and what a run would cost."""
 
-    foundation_model: Literal["unimol", "unimol2", "minimol", "ecfp", "descriptors"] | None = None
+    foundation_model: (
+        Literal["unimol", "unimol2", "minimol", "ecfp", "descriptors", "esm"] | None
+    ) = None
     """Encoder whose run to estimate: unimol, unimol2 (3D, need conformers), minimol (2D), ecfp
-    (ECFP4 fingerprint) or descriptors (of RDKit); default: only look at the file."""
+    (ECFP4 fingerprint) or descriptors (of RDKit), of sequences esm; default: only look at the
+    file."""
     checkpoint: str | None = None
     """Checkpoint folder whose encoder's run to estimate, in place of --foundation_model."""
     report: str | None = None

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.molecules.parsers import Parser
 from pipeline.molecules.raw_rows import SPLITS, STRUCTURES
 from pipeline.molecules.rejected import kind_of
 from pipeline.molecules.sources import parse_block
@@ -31,6 +32,7 @@ class Tally:
     ----------
     rows, rejected : rows, and those of them that are no molecules.
     fragmented : molecules of several fragments.
+    shortest, longest : letters of the molecules' canonical texts, 0 without any.
     made_ids, empty_ids : rows whose id was made, and those of them that could be read.
     reasons, splits, domains : rejected rows by kind of reason, molecules by split and by domain,
         None for those without; see `add_counts`.
@@ -45,6 +47,8 @@ class Tally:
     fragmented: int = 0
     made_ids: int = 0
     empty_ids: int = 0
+    shortest: int = 0
+    longest: int = 0
     reasons: Counter = field(default_factory=Counter)
     splits: Counter = field(default_factory=Counter)
     domains: Counter = field(default_factory=Counter)
@@ -59,6 +63,9 @@ class Tally:
         room = self.rows < COUNTED_ROWS
         for name in SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        if other.longest:
+            self.shortest = min(self.shortest or other.shortest, other.shortest)
+            self.longest = max(self.longest, other.longest)
         for name in COUNTERS:
             add_counts(getattr(self, name), getattr(other, name))
         if room:
@@ -112,27 +119,30 @@ def _drawn(molecules: pa.Table, most: int) -> pa.Table:
     return molecules.take(np.unique(keys, return_index=True)[1][:most])
 
 
-def tally_of(rows: pa.Table, stem: str, fragments: str, sample: int) -> Tally:
+def tally_of(rows: pa.Table, stem: str, parser: Parser, sample: int) -> Tally:
     """The tally of raw rows.
 
     Parameters
     ----------
     rows : of `formats.stream_rows`.
     stem : what made ids begin with.
-    fragments : as of `parse_block`.
+    parser : as of `parse_block`.
     """
-    parsed = parse_block(rows, fragments)
+    parsed = parse_block(rows, parser)
     molecules = parsed.filter(parsed["reason"].is_null())
     ids = rows["id"].to_pylist()
     is_made = re.compile(f"{re.escape(stem)}:[0-9]+#?").fullmatch
     made = np.array([is_made(each) is not None for each in ids], dtype=bool)
     readable = rows["reason"].is_null().to_numpy()
     splits = molecules["split"].to_pylist()
+    lengths = pc.utf8_length(molecules["smiles"])
     drawn = [*SAMPLE.names, *(n for n in STRUCTURES.names if n in molecules.column_names)]
     return Tally(
         rows=rows.num_rows,
         rejected=rows.num_rows - molecules.num_rows,
         fragmented=sum("." in each for each in molecules["smiles"].to_pylist()),
+        shortest=pc.min(lengths).as_py() or 0,
+        longest=pc.max(lengths).as_py() or 0,
         made_ids=int(made.sum()),
         empty_ids=int((made & readable).sum()),
         reasons=Counter(map(kind_of, parsed["reason"].drop_null().to_pylist())),

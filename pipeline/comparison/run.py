@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -11,15 +13,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.comparison.figures import write_figures
-from pipeline.comparison.run_folders import ARMS, Run, align, read_run, run_folder
+from pipeline.comparison.run_folders import ARMS, FROZEN, Run, align, read_run, run_folder
 from pipeline.comparison.schedule import Failures, Runs, make_runs
 from pipeline.comparison.settings import CompareSettings
 from pipeline.comparison.statistics import summarize
 from pipeline.comparison.summary_text import summary_text
+from pipeline.encoding.kinds import kind_of_views
 from pipeline.encoding.plan import EncodingPlan, check_inputs, open_run
 from pipeline.encoding.stored_features import encode, encode_molecules
 from pipeline.encoding.tables import Tables
 from pipeline.evaluation.audit import RIVALS
+from pipeline.molecules.kinds import SMILES
 from pipeline.molecules.rejected import write_rejected
 from pipeline.molecules.roles import CALIBRATION, ROLES, assign_roles
 from pipeline.molecules.sources import Molecules
@@ -35,6 +39,8 @@ from pipeline.training.finetuning.preparation import (
 from pipeline.training.fitting import detectors_of
 from pipeline.training.settings import FinetuneSettings, TrainSettings
 from pipeline.training.trainer import TRAINING_ROLES, training_name
+
+log = logging.getLogger(__name__)
 
 CORES_A_RUN = 4
 
@@ -65,10 +71,13 @@ def run_comparison(settings: CompareSettings) -> dict[str, Any]:
     common = _train_settings(settings)
     detectors_of(common)
     check_finetuning_flags(common)
-    finetuning = prepare_finetuning(common)
+    finetuning = prepare_finetuning(common) if common.finetune_encoder else None
+    arms = ARMS if finetuning else (FROZEN,)
+    if not finetuning:
+        log.info("%s cannot be finetuned: the frozen arm runs alone", common.foundation_model)
     plan, source = open_run(common, notes)
     encoding, molecules = _encode_once(plan, source, finetuning)
-    runs = _runs(replace(plan.settings, weights=plan.weights), settings.seeds)
+    runs = _runs(replace(plan.settings, weights=plan.weights), settings.seeds, arms)
     parallel = settings.parallel_runs or _room_for_runs(plan)
     identities = {key: _identity(run, plan.tables, molecules) for key, run in runs.items()}
     failed = make_runs(
@@ -99,7 +108,7 @@ def run_comparison(settings: CompareSettings) -> dict[str, Any]:
     return summary
 
 
-def _runs(shared: TrainSettings, seeds: list[int]) -> Runs:
+def _runs(shared: TrainSettings, seeds: list[int], arms: Sequence[str]) -> Runs:
     """Every run's settings; a frozen one's do not depend on how the other kind is finetuned."""
     # What these two ask for is done once for all runs.
     shared = replace(shared, force_recompute_cache=False, retry_rejected=False)
@@ -110,7 +119,7 @@ def _runs(shared: TrainSettings, seeds: list[int]) -> Runs:
         (arm, seed): replace(
             kinds[arm], seed=seed, output_dir=run_folder(shared.output_dir, arm, seed)
         )
-        for seed in seeds for arm in ARMS
+        for seed in seeds for arm in arms
     }  # fmt: skip
 
 
@@ -142,7 +151,9 @@ def _rivals(done: list[Run]) -> dict[str, dict[str, Any]]:
 def _train_settings(settings: CompareSettings) -> TrainSettings:
     """What all runs have in common, the output folder and seed apart."""
     values = {f.name: getattr(settings, f.name) for f in fields(TrainSettings)}
-    common = TrainSettings(**{**values, "finetune_encoder": True})
+    if kind_of_views(settings.view_names) == SMILES:  # no encoder of sequences can be finetuned
+        values["finetune_encoder"] = True
+    common = TrainSettings(**values)
     return replace(
         common,
         dataset=common.dataset or common.data_file,
@@ -153,7 +164,7 @@ def _train_settings(settings: CompareSettings) -> TrainSettings:
 
 
 def _encode_once(
-    plan: EncodingPlan[TrainSettings], source: Molecules, finetuning: FinetuneRun
+    plan: EncodingPlan[TrainSettings], source: Molecules, finetuning: FinetuneRun | None
 ) -> tuple[dict[str, float], pa.Table]:
     """Fill the store with all that the runs need: what that took, and the molecules."""
     settings = plan.settings
@@ -161,14 +172,15 @@ def _encode_once(
     sample = assign_roles(source.molecules, settings, settings.data_file, roles)
     in_training = pc.is_in(sample["role"], pa.array(TRAINING_ROLES))
     training, tests = sample.filter(in_training), sample.filter(pc.invert(in_training))
+    with_trunk = plan
+    if finetuning is not None:
+        with_trunk = plan.with_trunk(choose_trunk(finetuning, training, plan))
     results = [
-        encode_molecules(
-            training, source, plan.with_trunk(choose_trunk(finetuning, training, plan))
-        ),
+        encode_molecules(training, source, with_trunk),
         encode_molecules(tests, source, plan),
         encode_molecules(sample, source, plan.reusing()),  # encodes nothing: all of them together
     ]
-    write_rejected(results[-1].rejected, settings.output_dir)
+    write_rejected(results[-1].rejected, settings.output_dir, kind=source.kind)
     encoding = {
         "encoding_time_seconds": sum(r.result.seconds for r in results),
         "molecules": sum(r.result.encoded for r in results),

@@ -12,6 +12,7 @@ from typing import Any
 import fsspec
 import numpy as np
 
+from pipeline.molecules.kinds import kind_of_columns
 from pipeline.runtime.errors import InputError
 
 FROZEN, FINETUNED = ARMS = ("frozen", "finetuned")
@@ -67,7 +68,7 @@ def read_run(output_dir: str, arm: str, seed: int) -> Run:
         results,
         [dict(zip(numeric, epoch)) for epoch in zip(*numeric.values())],
         predictions["id"],
-        predictions["smiles"],
+        predictions[kind_of_columns(list(predictions)).name],
         np.array(predictions["is_ood"], dtype=int).astype(bool),
         np.array(predictions["energy"], dtype=float),
     )

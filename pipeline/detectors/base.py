@@ -19,7 +19,7 @@ class Inputs:
     Attributes
     ----------
     features : (n, width) float32, all views side by side, standardised on ID training molecules.
-    bits : (n, 256) uint8, packed ECFP4.
+    bits : (n, w) uint8, packed fingerprints: ECFP4, or of sequences k-mers.
     own : (n,) int64: a molecule's row among the ID training molecules if it is one of them, else
         -1. A detector that measures distances to these leaves that row out, so that a training
         molecule is scored as if it were new. Rows of an OOD training set have -1.

@@ -36,7 +36,7 @@ class TrainingDistances:
 
     Attributes
     ----------
-    bits : (r, 256) uint8.
+    bits : (r, w) uint8, packed fingerprints.
     features : of each view that is measured, (r, its width) float32.
     rows : (r,) int64, their rows among all ID training molecules, rising.
     molecules : how many those are.
@@ -80,8 +80,8 @@ class TrainingDistances:
     def of(self, inputs: Inputs) -> np.ndarray:
         """Distances (n, d) float64 to the nearest and, in the mean, to the 5 nearest references.
 
-        Tanimoto distance of ECFP4, then Euclidean distance in each view but ecfp and distances. A
-        reference that is the molecule itself is left out.
+        Tanimoto distance of fingerprints, then Euclidean distance in each view but ecfp and
+        distances. A reference that is the molecule itself is left out.
         """
         k, own = min(NEAREST, len(self.rows) - 1), self._reference_of_row[inputs.own]
         found = [1 - nearest(inputs.bits, self.bits, k, own=own).similarity.astype(np.float64)]

@@ -16,7 +16,8 @@ import numpy as np
 from pipeline.detectors.base import Inputs
 from pipeline.detectors.distances import TrainingDistances
 from pipeline.detectors.kept import array_bytes, member, read_arrays
-from pipeline.molecules.fingerprints import packed_ecfp4
+from pipeline.molecules.fingerprints import packed_fingerprints
+from pipeline.molecules.kinds import SMILES, Kind
 
 FILE, OF_DISTANCES = "feature_space.safetensors", "feature_space_"  # the latter: of file names
 DISTANCES, ECFP = "distances", "ecfp"  # views that are not an encoder's features as they are
@@ -34,20 +35,24 @@ class Described:
     Attributes
     ----------
     blocks : by view that an encoder makes, its features (n, width).
-    smiles : n canonical SMILES.
+    smiles : n canonical SMILES, or sequences if those are the `kind`.
     own : (n,) row of each molecule among the ID training molecules, −1 for others; None: all −1.
-    prints : packed ECFP4 (n, 256) uint8, where somebody has made it.
+    prints : packed fingerprints (n, w) uint8, where somebody has made them.
+    kind : of the molecules.
     """
 
     blocks: Mapping[str, np.ndarray]
     smiles: Sequence[str]
     own: np.ndarray | None = None
     prints: np.ndarray | None = None
+    kind: Kind = SMILES
 
     @cached_property
     def bits(self) -> np.ndarray:
-        """Packed ECFP4 (n, 256) uint8."""
-        return packed_ecfp4(self.smiles) if self.prints is None else self.prints
+        """Packed fingerprints (n, w) uint8: ECFP4, w 256; of sequences k-mers, w 1053."""
+        if self.prints is not None:
+            return self.prints
+        return packed_fingerprints(self.smiles, self.kind)
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -58,7 +63,8 @@ class Described:
         """Those of a mask (n,)."""
         blocks = {view: block[chosen] for view, block in self.blocks.items()}
         prints = None if self.prints is None else self.prints[chosen]
-        return Described(blocks, list(compress(self.smiles, chosen)), self.rows[chosen], prints)
+        smiles = list(compress(self.smiles, chosen))
+        return Described(blocks, smiles, self.rows[chosen], prints, self.kind)
 
 
 class Standard(NamedTuple):

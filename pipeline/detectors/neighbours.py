@@ -102,7 +102,10 @@ class LocalOutlierFactor(KeptDetector):
 
 
 class Tanimoto(KeptDetector):
-    """Score: 1 - Tanimoto similarity (ECFP4) to the nearest ID training molecule."""
+    """Score: 1 - Tanimoto similarity to the nearest ID training molecule.
+
+    By ECFP4, or of sequences by k-mers.
+    """
 
     name: ClassVar[str] = "tanimoto"
 

@@ -1,6 +1,6 @@
 """Encoders: molecules on one device to features; neither Ray nor files of data.
 
-In: conformers or SMILES. Out: features (n, dim) float32.
+In: conformers, SMILES or sequences. Out: features (n, dim) float32.
 
 Read first: `load_encoder` here, `base` (what every encoder offers), `unimol.encoder`.
 """
@@ -8,6 +8,7 @@ Read first: `load_encoder` here, `base` (what every encoder offers), `unimol.enc
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 from pipeline.encoders.base import Encoder
@@ -20,9 +21,14 @@ ENCODERS = {
     "minimol": "pipeline.encoders.minimol.encoder:MiniMolEncoder",
     "ecfp": "pipeline.encoders.ecfp:EcfpEncoder",
     "descriptors": "pipeline.encoders.descriptors:DescriptorEncoder",
+    "esm": "pipeline.encoders.esm.encoder:EsmEncoder",
 }
 
-SIZED = ("unimol2",)  # those that --model_size chooses a model of
+# Those that --model_size chooses a model of, and the module that finds its weights.
+SIZED = {
+    "unimol2": "pipeline.encoders.unimol2.weights",
+    "esm": "pipeline.encoders.esm.weights",
+}
 
 
 def encoder_class(name: str) -> type[Encoder]:
@@ -45,6 +51,19 @@ def encoder_class(name: str) -> type[Encoder]:
         ) from None
 
 
+def checkpoint_of(name: str, weights: str | None, model_size: str | None) -> Path | None:
+    """The file, or the folder, of an encoder that comes in sizes; None of others, and if untrained.
+
+    Raises
+    ------
+    InputError
+        If the weights cannot be had.
+    """
+    if name not in SIZED:
+        return None
+    return importlib.import_module(SIZED[name]).checkpoint_of(weights, model_size)
+
+
 def load_encoder(name: str, **settings: Any) -> Encoder:
     """Load an encoder onto a device.
 
@@ -62,4 +81,4 @@ def load_encoder(name: str, **settings: Any) -> Encoder:
     return encoder_class(name)(**settings)
 
 
-__all__ = ["ENCODERS", "SIZED", "Encoder", "encoder_class", "load_encoder"]
+__all__ = ["ENCODERS", "SIZED", "Encoder", "checkpoint_of", "encoder_class", "load_encoder"]

@@ -18,6 +18,7 @@ class Encoder(Protocol):
     ----------
     name : the name in `pipeline.encoders.ENCODERS`.
     dim : length of a feature vector.
+    takes : the kind of molecules, "smiles" or "sequence"; see `pipeline.molecules.kinds`.
     needs_conformers : whether rows reach it with `atoms` and `coords`; if not, the flow
         makes no conformers.
     takes_given_structures : whether a file's own structures will do; not where it reads the
@@ -28,6 +29,7 @@ class Encoder(Protocol):
 
     name: str
     dim: int
+    takes: str
     needs_conformers: bool
     takes_given_structures: bool
     uses_torch: bool
@@ -42,13 +44,14 @@ class Encoder(Protocol):
         ...
 
     def encode_smiles(self, smiles: Sequence[str]) -> np.ndarray:
-        """Features (n, dim) float32, in the order given."""
+        """Features (n, dim) float32, in the order given; InputError if it takes no SMILES."""
         ...
 
     def prepare(self, row: Mapping[str, Any]) -> Any:
         """One row of the flow as this encoder's input.
 
-        It has `smiles`, and `atoms` and `coords` if the encoder needs conformers.
+        It has `smiles` (of a sequence the letters), and `atoms` and `coords` if the encoder needs
+        conformers.
 
         Raises RowRejected if this encoder cannot take the molecule.
         """

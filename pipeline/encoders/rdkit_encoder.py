@@ -28,6 +28,7 @@ class RdkitEncoder:
     name: ClassVar[str]
     dim: ClassVar[int]
     RECIPE: ClassVar[dict[str, Any]]
+    takes = "smiles"
     needs_conformers = False
     takes_given_structures = False
     uses_torch = False

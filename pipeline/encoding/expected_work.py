@@ -10,14 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.conformers.expected_cost import atom_counts, conformer_seconds
 from pipeline.encoding.lookup import keys_of
 from pipeline.encoding.tables import Tables
+from pipeline.molecules.kinds import SEQUENCE
 
 # Of an encoder on one core, rounded from Uni-Mol's and MiniMol's: only ratios matter. Uni-Mol2's
 # is not measured and taken to be the same, so its bars may run ahead of it.
 ENCODER_SECONDS_PER_ATOM = 6e-4
+# Of ESM-2's, reckoned for its smallest model: attention, which grows with the square of the length,
+# takes as long as all else at EQUAL_AT residues.
+ENCODER_SECONDS_PER_RESIDUE, EQUAL_AT = 1e-3, 2000
 
 
 def expected_seconds(molecules: pa.Table, tables: Tables) -> np.ndarray:
@@ -31,12 +36,15 @@ def expected_seconds(molecules: pa.Table, tables: Tables) -> np.ndarray:
     -------
     (n,) float64
     """
-    return _encoder_seconds(molecules) + (
+    return _encoder_seconds(molecules, tables) + (
         0.0 if tables.conformers is None else conformer_seconds(molecules["smiles"])
     )
 
 
-def _encoder_seconds(molecules: pa.Table) -> np.ndarray:
+def _encoder_seconds(molecules: pa.Table, tables: Tables) -> np.ndarray:
+    if tables.takes == SEQUENCE.name:
+        residues = pc.utf8_length(molecules["smiles"]).to_numpy().astype(float)
+        return ENCODER_SECONDS_PER_RESIDUE * residues * (1 + residues / EQUAL_AT)
     return ENCODER_SECONDS_PER_ATOM * atom_counts(molecules["smiles"])[0]
 
 
@@ -56,7 +64,7 @@ class ExpectedWork:
     @classmethod
     def of(cls, todo: pa.Table, unmade: pa.Table, tables: Tables) -> ExpectedWork:
         """Of molecules in the order of their keys, of which some have no conformer yet."""
-        keys, seconds = keys_of(todo), _encoder_seconds(todo)
+        keys, seconds = keys_of(todo), _encoder_seconds(todo, tables)
         seconds[np.searchsorted(keys, keys_of(unmade))] = expected_seconds(unmade, tables)
         return cls(keys, seconds)
 

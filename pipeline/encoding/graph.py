@@ -27,7 +27,8 @@ from pipeline.encoding.steps import (
 from pipeline.encoding.tables import Tables
 from pipeline.runtime.cluster import cluster_cores
 
-TRUNK_BATCH = 512  # molecules whose activations one shard holds at most
+# Molecules of which one shard holds the activations, or the residues' features, at most.
+TRUNK_BATCH, RESIDUE_BATCH = 512, 128
 # A task's expected core seconds, least and most, and molecules at most. Ray Data looks for ended
 # tasks every 0.1 s: on two simulated nodes ray.timeline shows a core idle for 0.1 to 0.2 s between
 # tasks. What a task has made it keeps at its end.
@@ -64,8 +65,11 @@ def fitted_to(pending: Pending, plan: EncodingPlan, pool: EncoderPool) -> Encode
     """The pool with batches of a size that suits the work."""
     # Few molecules shall not leave an encoder without any.
     size = min(pool.batch_size, math.ceil(pending.rows / pool.actors))
-    if plan.tables.trunk is not None:  # a batch's activations pass through the host's memory
+    # What a batch leaves of these passes through the host's memory.
+    if plan.tables.trunk is not None:
         size = min(size, TRUNK_BATCH)
+    if plan.tables.residues is not None:
+        size = min(size, RESIDUE_BATCH)
     return pool._replace(batch_size=size)
 
 

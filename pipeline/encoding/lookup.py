@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from pipeline.encoding.given_structures import are_given
 from pipeline.encoding.plan import EncodingPlan
-from pipeline.encoding.tables import REJECTIONS, TO_EMBED, Tables
+from pipeline.encoding.tables import REJECTIONS, TO_EMBED
 from pipeline.runtime.errors import InputError
 from pipeline.store.keyed_table import KeyedTable
 
@@ -48,15 +48,22 @@ def refused(wanted: pa.Table, plan: EncodingPlan) -> pa.Table:
         return found_so_far
     for table in (tables.conformer_rejections, tables.feature_rejections):
         if table is not None:
-            index, keys = table.index(), keys_of(without(wanted, found_so_far))
-            here = keys[index.find(keys) >= 0].astype(str)
-            if table is tables.conformer_rejections and len(here):
-                # A later run may have made what an earlier one gave up.
-                here = here[tables.conformers.index().find(here) < 0]
-            if len(here):
-                found = table.read(here, index).select(REJECTIONS.names)
-                found_so_far = pa.concat_tables([found_so_far, found])
+            # A later run may have made what an earlier one gave up.
+            made = tables.conformers if table is tables.conformer_rejections else None
+            found = rejections_in(table, without(wanted, found_so_far), made)
+            found_so_far = pa.concat_tables([found_so_far, found])
     return found_so_far
+
+
+def rejections_in(table: KeyedTable, wanted: pa.Table, made: KeyedTable | None = None) -> pa.Table:
+    """A table's rejections of molecules wanted, but for what another table has."""
+    index, keys = table.index(), keys_of(wanted)
+    here = keys[index.find(keys) >= 0].astype(str)
+    if made is not None and len(here):
+        here = here[made.index().find(here) < 0]
+    if not len(here):
+        return REJECTIONS.empty_table()
+    return table.read(here, index).select(REJECTIONS.names)
 
 
 def without(table: pa.Table, others: pa.Table) -> pa.Table:
@@ -69,17 +76,12 @@ def keys_of(table: pa.Table) -> np.ndarray:
     return np.array(table["key"].to_pylist(), dtype="S32")
 
 
-def made_by_encoders(tables: Tables) -> list[KeyedTable]:
-    """The tables that an encoder writes."""
-    return [tables.features, *([] if tables.trunk is None else [tables.trunk])]
-
-
 def known(wanted: pa.Table, plan: EncodingPlan) -> pa.Table:
     """Molecules that the store has all of; none where it must be made anew."""
     if plan.settings.force_recompute_cache:
         return wanted.slice(0, 0)
     keys = keys_of(wanted)
-    found = [table.index().find(keys) >= 0 for table in made_by_encoders(plan.tables)]
+    found = [table.index().find(keys) >= 0 for table in plan.tables.made_by_encoder]
     return wanted.filter(pa.array(np.logical_and.reduce(found)))
 
 

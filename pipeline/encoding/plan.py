@@ -15,11 +15,14 @@ import ray
 import ray.data
 
 from pipeline.conformers.conformer import NVMOLKIT
-from pipeline.encoders import SIZED, encoder_class
+from pipeline.encoders import checkpoint_of, encoder_class
 from pipeline.encoders.settings import EncoderSettings
 from pipeline.encoding.settings import EncodedSourceSettings
 from pipeline.encoding.tables import Tables, TrunkSpec
+from pipeline.molecules.folders import kind_of_source
 from pipeline.molecules.formats import check_files, read_rows
+from pipeline.molecules.kinds import SEQUENCE
+from pipeline.molecules.settings import LibrarySettings
 from pipeline.molecules.sources import Molecules, parse_rows
 from pipeline.runtime.cluster import device_of, resources, start_ray
 from pipeline.runtime.errors import InputError
@@ -84,6 +87,10 @@ class EncodingPlan(Generic[E]):
         """The plan that also keeps these activations."""
         return replace(self, tables=self.tables.with_trunk(spec))
 
+    def with_residues(self, precision: str | None) -> EncodingPlan[E]:
+        """The plan that also keeps residues' features; see `Tables.with_residues`."""
+        return replace(self, tables=self.tables.with_residues(precision))
+
     def reusing(self) -> EncodingPlan[E]:
         """The plan that takes what the store has, rejections too, whatever the settings say."""
         reuse = replace(self.settings, force_recompute_cache=False, retry_rejected=False)
@@ -126,6 +133,21 @@ def check_structures(structures: str, tables: Tables) -> None:
         )
 
 
+def check_kind(settings: LibrarySettings, encoders: Sequence[str]) -> None:
+    """InputError if a source's molecules are not of the kind that every encoder takes."""
+    kind, source = kind_of_source(settings), settings.data_file
+    for name in encoders:
+        if encoder_class(name).takes == kind.name:
+            continue
+        if kind is SEQUENCE:
+            mend = f"leave {name} out" if len(encoders) > 1 else "take --foundation_model esm"
+            raise InputError(f"{source} holds sequences, and {name} takes SMILES; {mend}")
+        raise InputError(
+            f"{source} holds SMILES, and {name} takes sequences: a FASTA file, or a table whose "
+            "column of sequences --sequence_column names; or take another --foundation_model"
+        )
+
+
 def check_inputs(settings: EncodedSourceSettings) -> list[str]:
     """Tell a missing file, bad weights or a folder that cannot be before any work is done.
 
@@ -140,6 +162,7 @@ def check_inputs(settings: EncodedSourceSettings) -> list[str]:
         That names the flag to mend.
     """
     notes = check_files(settings)
+    check_kind(settings, [settings.foundation_model])
     check_structures(settings.structures, Tables.of(settings))
     return notes
 
@@ -166,20 +189,15 @@ def plan_encoding(settings: E) -> EncodingPlan[E]:
 
 
 def _weights_everywhere(settings: EncoderSettings) -> str | None:
-    """`--weights` so that every process finds them: of a folder, the file that is meant."""
+    """`--weights` so that every process finds them: of a folder, what is meant in it."""
     if settings.weights and os.path.isdir(os.path.expanduser(settings.weights)):
-        path = _checkpoint_of_size(settings)
+        path = _checkpoint(settings)
         return settings.weights if path is None else str(path)
     return portable(settings.weights)
 
 
-def _checkpoint_of_size(settings: EncoderSettings) -> Path | None:
-    """The file of an encoder that comes in sizes; None of others, and if it is untrained."""
-    if settings.foundation_model not in SIZED:
-        return None
-    from pipeline.encoders.unimol2.weights import checkpoint_of
-
-    return checkpoint_of(settings.weights, settings.model_size)
+def _checkpoint(settings: EncoderSettings) -> Path | None:
+    return checkpoint_of(settings.foundation_model, settings.weights, settings.model_size)
 
 
 def encoder_pool(settings: EncoderSettings, device: str) -> EncoderPool:
@@ -213,6 +231,16 @@ def encoder_pool(settings: EncoderSettings, device: str) -> EncoderPool:
 
 def _room(has: dict[str, float], settings: EncoderSettings) -> float:
     """Encoders that some nodes' memory holds."""
-    checkpoint = _checkpoint_of_size(settings)
-    file_bytes = 0 if checkpoint is None else checkpoint.stat().st_size
+    checkpoint = _checkpoint(settings)
+    file_bytes = 0 if checkpoint is None else _bytes(checkpoint)
     return has.get("memory", 0) / max(CPU_ENCODER_BYTES, 2 * file_bytes)
+
+
+def _bytes(checkpoint: Path) -> int:
+    """Of a file, or of the files in a folder that hold the tensors."""
+    if checkpoint.is_file():
+        return checkpoint.stat().st_size
+    from pipeline.encoders.esm.weights import weight_files  # only here: torch comes with it
+
+    files = weight_files(checkpoint)
+    return sum(file.stat().st_size for file in files)

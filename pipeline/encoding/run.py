@@ -8,6 +8,8 @@ from typing import Any
 from pipeline.encoding.plan import check_inputs, open_run
 from pipeline.encoding.settings import EncodeSettings
 from pipeline.encoding.stored_features import Encoded, encode_molecules
+from pipeline.encoding.tables import Tables
+from pipeline.molecules.kinds import named_for
 from pipeline.molecules.rejected import write_rejected
 from pipeline.molecules.sources import Molecules
 from pipeline.runtime.files import json_bytes, parquet_bytes, write_atomically
@@ -23,15 +25,18 @@ def run_encoding(settings: EncodeSettings) -> dict[str, Any]:
         id with its key in the store and its structure) and rejected.parquet.
     """
     notes = check_inputs(settings)
+    Tables.of(settings).with_residues(settings.residue_features)  # tells what cannot be
     plan, source = open_run(settings, notes)
+    plan = plan.with_residues(settings.residue_features)
     encoded = encode_molecules(source.molecules, source, plan)
     if encoded.molecules.num_rows + encoded.rejected.num_rows != source.rows:
         raise RuntimeError(
             f"{source.rows} rows went in, {encoded.molecules.num_rows} came out and "
             f"{encoded.rejected.num_rows} were rejected; this is a fault of MolSieve"
         )
-    write_rejected(encoded.rejected, settings.output_dir)
-    write_atomically(f"{settings.output_dir}/molecules.parquet", parquet_bytes(encoded.molecules))
+    write_rejected(encoded.rejected, settings.output_dir, kind=source.kind)
+    molecules = named_for(encoded.molecules, source.kind)
+    write_atomically(f"{settings.output_dir}/molecules.parquet", parquet_bytes(molecules))
     return write_summary(
         source, encoded, settings.dataset or settings.data_file, settings.output_dir
     )
@@ -48,9 +53,11 @@ def write_summary(source: Molecules, encoded: Encoded, dataset: str, folder: str
     summary = {
         **result.label,
         "dataset": dataset,
+        "kind": source.kind.name,
         "reading": list(source.notes),
         "rows_in": source.rows,
         "fragments_removed": source.fragments_removed,
+        "tidied": dict(source.tidied),
         "molecules_out": encoded.molecules.num_rows,
         "rejected": encoded.rejected.num_rows,
         "rejected_by_stage": dict(Counter(encoded.rejected["stage"].to_pylist())),
@@ -66,6 +73,7 @@ def write_summary(source: Molecules, encoded: Encoded, dataset: str, folder: str
         "padding_share": result.stages.padding_share if result.stages else 0.0,
         "stages": result.stages and result.stages.summary(),
         "features": result.features.uri,
+        "residues": result.residues and result.residues.uri,
         "encoder_identity": result.identity,
     }
     write_atomically(f"{folder}/run_summary.json", json_bytes(summary))

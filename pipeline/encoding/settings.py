@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.encoders.settings import EncoderSettings
 from pipeline.molecules.settings import SourceSettings
@@ -17,6 +18,9 @@ class EncodedSourceSettings(SourceSettings, EncoderSettings):
 @dataclass(frozen=True, kw_only=True)
 class EncodeSettings(EncodedSourceSettings, OutputSettings):
     """Encode molecules into the store."""
+
+    residue_features: Literal["float16", "float32"] | None = None
+    """Of sequences, keep each residue's feature too, in this precision (esm)."""
 
 
 @dataclass(frozen=True, kw_only=True)

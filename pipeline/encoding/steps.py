@@ -16,11 +16,15 @@ from pipeline.conformers.conformer import NVMOLKIT, Conformer
 from pipeline.conformers.settings import ConformerSettings
 from pipeline.encoders import Encoder, encoder_class, load_encoder
 from pipeline.encoding.plan import EncoderPool, EncodingPlan
+from pipeline.encoding.residue_table import fits, residue_table
 from pipeline.encoding.structures import rows_of, structure_of_row
 from pipeline.encoding.tables import CONFORMERS, OUTCOMES, REJECTIONS, TO_EMBED, TO_ENCODE, Tables
 from pipeline.runtime import dashboard_metrics, telemetry
 from pipeline.runtime.errors import RowRejected
 from pipeline.store.keyed_table import features_table
+
+NOT_FINITE = "the encoder's features are not finite"
+TOO_LARGE = "a residue's feature is too large for float16: --residue_features float32"
 
 
 def make_conformers(batch: pa.Table, plan: EncodingPlan, run: str) -> pa.Table:
@@ -124,8 +128,9 @@ class EncodeBatch:
     def __init__(self, plan: EncodingPlan, run: str, pool: EncoderPool):
         self.tables, self.run = plan.tables, run
         self.encoder = pooled_encoder(plan, pool)
-        # A molecule whose activations alone are missing keeps the feature that it has.
-        keeps = plan.tables.trunk is not None and not plan.settings.force_recompute_cache
+        # A molecule of which only what lies beside its feature is missing keeps that.
+        more = len(plan.tables.made_by_encoder) > 1
+        keeps = more and not plan.settings.force_recompute_cache
         self.have = plan.tables.features.index() if keeps else None
         telemetry.reset_peak_memory()
         self._ended = time.perf_counter()
@@ -148,10 +153,10 @@ class EncodeBatch:
                 ready.append(row)
             except RowRejected as rejection:
                 row |= {"stage": "encode", "reason": str(rejection)}
-        finite, features = self._encode(ready, prepared)
-        for row, fine in zip(ready, finite):
-            if not fine:
-                row |= {"stage": "encode", "reason": "the encoder's features are not finite"}
+        reasons, features = self._encode(ready, prepared)
+        for row, reason in zip(ready, reasons):
+            if reason is not None:
+                row |= {"stage": "encode", "reason": reason}
 
         measured = self._measured(started, len(rows))
         outcome = pa.Table.from_pylist(
@@ -162,10 +167,12 @@ class EncodeBatch:
         mine = pc.and_(
             pc.equal(outcome["stage"], "encode").fill_null(False), pa.array(fresh, pa.bool_())
         )
+        # In another precision, or without residues, the feature can be had.
+        kept = pc.and_(mine, pc.not_equal(outcome["reason"], TOO_LARGE).fill_null(True))
         dashboard_metrics.count("encoded", features.num_rows)
         dashboard_metrics.count("rejected", pc.sum(mine).as_py() or 0, stage="encode")
         self.tables.feature_rejections.write(
-            outcome.filter(mine).select(REJECTIONS.names), self.run
+            outcome.filter(kept).select(REJECTIONS.names), self.run
         )
         return outcome, features
 
@@ -194,27 +201,39 @@ class EncodeBatch:
 
     def _encode(
         self, rows: list[dict[str, Any]], prepared: list[Any]
-    ) -> tuple[np.ndarray, pa.Table]:
-        """Encode and keep what is finite; whether each is, and the features that are."""
-        trunk = None
-        if self.tables.trunk is None:
-            features = self.encoder.encode_prepared(prepared)
-        else:
+    ) -> tuple[list[str | None], pa.Table]:
+        """Encode and keep what is finite; why each is not, or None, and the features that are."""
+        trunk = residues = None
+        if self.tables.trunk is not None:
             spec = self.tables.trunk.settings["trunk"]
             features, trunk = self.encoder.encode_with_trunk(prepared, **spec)
+        elif self.tables.residues is not None:
+            features, residues = self.encoder.encode_with_residues(prepared)
+        else:
+            features = self.encoder.encode_prepared(prepared)
         finite = np.isfinite(features).all(axis=1)
-        kept = np.flatnonzero(finite)
+        reasons = [None if fine else NOT_FINITE for fine in finite]
+        if residues is not None:
+            precision = self.tables.residues.settings["residues"]
+            reasons = [
+                reason or (None if fits(each, precision) else TOO_LARGE)
+                for reason, each in zip(reasons, residues)
+            ]
+        kept = [i for i, reason in enumerate(reasons) if reason is None]
         keys = [rows[i]["key"] for i in kept]
         if trunk is not None:
             from pipeline.encoding.trunk_table import trunk_table
 
             self.tables.trunk.write(trunk_table(keys, [trunk[i] for i in kept]), self.run)
+        if residues is not None:
+            kept_residues = residue_table(keys, [residues[i] for i in kept], precision)
+            self.tables.residues.write(kept_residues, self.run)
         structures = None
         if self.tables.conformers is not None:
             structures = [rows[i]["structure"] for i in kept]
-        made = features_table(keys, features[finite], structures)
+        made = features_table(keys, features[kept], structures)
         new = made
         if self.have is not None:
             new = made.filter(pa.array(self.have.find(made["key"].to_pylist()) < 0))
         self.tables.features.write(new, self.run)
-        return finite, made
+        return reasons, made

@@ -21,7 +21,6 @@ from pipeline.encoding.lookup import (
     Pending,
     keys_of,
     known,
-    made_by_encoders,
     pending_of,
     refused,
     unique,
@@ -60,6 +59,7 @@ class EncodeResult:
     stages : what the stages did with their time; None if there was nothing to encode.
     identity : what decides the features; its `weights` is the label for reports.
     trunk : the table of activations, if they were asked for.
+    residues : the table of residues' features, if they were asked for.
     conformers : the table of the conformers, if the encoder needs any.
     costs : of a molecule that this run made from the start, if there was one.
     """
@@ -75,6 +75,7 @@ class EncodeResult:
     stages: Stages | None
     identity: dict[str, Any]
     trunk: KeyedTable | None = None
+    residues: KeyedTable | None = None
     conformers: KeyedTable | None = None
     costs: Costs | None = None
 
@@ -125,7 +126,7 @@ def encode(molecules: pa.Table, plan: EncodingPlan) -> EncodeResult:
     outcome = pa.concat_tables(outcomes)
     rejected_now = outcome.filter(outcome["reason"].is_valid()).select(REJECTIONS.names)
     rejected = pa.concat_tables([rejected_before, rejected_now])
-    for table in made_by_encoders(tables):
+    for table in tables.made_by_encoder:
         _check_nothing_lost(wanted, table.index(), rejected)
     stages = None
     if todo.num_rows:
@@ -146,6 +147,7 @@ def encode(molecules: pa.Table, plan: EncodingPlan) -> EncodeResult:
         stages=stages,
         identity=tables.identity,
         trunk=tables.trunk,
+        residues=tables.residues,
         conformers=tables.conformers,
         costs=costs,
     )

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pipeline.conformers import conformer
 from pipeline.encoders import SIZED, encoder_class
 from pipeline.encoders.settings import EncoderSettings
+from pipeline.molecules.kinds import SEQUENCE
 from pipeline.runtime.errors import InputError
 from pipeline.store.keyed_table import KeyedTable, Snapshot
 
@@ -67,6 +68,7 @@ class Tables:
     identity : what decides a feature; `weights` in it is the label for reports.
     conformers, conformer_rejections : None if the encoder needs no conformers.
     trunk : None if no activations are kept.
+    residues : None if features of residues are not kept.
     """
 
     identity: dict[str, Any]
@@ -75,6 +77,18 @@ class Tables:
     conformers: KeyedTable | None
     conformer_rejections: KeyedTable | None
     trunk: KeyedTable | None = None
+    residues: KeyedTable | None = None
+
+    @property
+    def takes(self) -> str:
+        """The kind of molecules that the encoder takes."""
+        return encoder_class(self.identity["encoder"]).takes
+
+    @property
+    def made_by_encoder(self) -> list[KeyedTable]:
+        """The tables that the encoder writes, a row in each for every molecule that has any."""
+        every = (self.features, self.trunk, self.residues)
+        return [table for table in every if table is not None]
 
     @classmethod
     def of(cls, settings: EncoderSettings) -> Tables:
@@ -91,7 +105,7 @@ class Tables:
         size = {} if settings.model_size is None else {"model_size": settings.model_size}
         if size and kind.name not in SIZED:
             raise InputError(
-                f"--model_size: {kind.name} has one size, only {' and '.join(SIZED)} comes in "
+                f"--model_size: {kind.name} has one size, only {' and '.join(SIZED)} come in "
                 "several; leave it out"
             )
         identity = kind.identity(
@@ -126,6 +140,23 @@ class Tables:
         decides = {**self.identity, "trunk": spec._asdict()}
         return replace(self, trunk=KeyedTable(self.features.root, "trunk", decides, dense=True))
 
+    def with_residues(self, precision: str | None) -> Tables:
+        """With the table of residues' features in "float16" or "float32"; None leaves it out.
+
+        Raises
+        ------
+        InputError
+            If the encoder's molecules have no residues.
+        """
+        if precision is None:
+            return replace(self, residues=None)
+        if self.takes != SEQUENCE.name:
+            name = self.identity["encoder"]
+            raise InputError(f"--residue_features: {name} takes no sequences; leave it out")
+        decides = {**self.identity, "residues": precision}
+        kept = KeyedTable(self.features.root, "residues", decides, dense=True)
+        return replace(self, residues=kept)
+
     def snapshot(self, keep: bool) -> Tables:
         """The tables as they are now; see `pipeline.store.keyed_table.Snapshot`."""
         names = ("features", "feature_rejections", "conformers", "conformer_rejections")
@@ -136,6 +167,6 @@ class Tables:
     def __iter__(self) -> Iterator[KeyedTable]:
         every = (
             self.features, self.feature_rejections, self.conformers, self.conformer_rejections,
-            self.trunk,
+            self.trunk, self.residues,
         )  # fmt: skip
         return (table for table in every if table is not None)

@@ -38,7 +38,7 @@ WINDOWS = {"cpu": (64, 128, 256), "cuda": (1024, 4096, 16384)}
 PAIRS_PER_TOKEN = 64  # room for batches of molecules up to this long
 CLOSE_TO_BEST = 0.98  # among sizes this near to the best rate, the smallest is taken
 FILE = "_best.json"
-TUNED = "unimol"  # the encoder that batches by size
+TUNED = "unimol"  # the encoder whose sizes are tried
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ def tune(settings: TuneSettings) -> tuple[list[Trial], Trial]:
     check_inputs(settings)
     if settings.foundation_model != TUNED:
         raise InputError(
-            f"--foundation_model {settings.foundation_model}: only {TUNED} batches "
-            "by size; there is nothing to tune"
+            f"--foundation_model {settings.foundation_model}: sizes are tried of {TUNED} alone; of "
+            "others there is nothing to tune"
         )
     plan, source = open_run(settings)
     pool = encoder_pool(settings, plan.device)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.encoders import ENCODERS, SIZED, encoder_class
-from pipeline.encoding.plan import EncodingPlan, check_structures, plan_encoding
+from pipeline.encoding.plan import EncodingPlan, check_kind, check_structures, plan_encoding
 from pipeline.encoding.settings import EncodedSourceSettings
 from pipeline.encoding.stored_features import Encoded, EncodeResult, encode_molecules
 from pipeline.encoding.tables import Tables
@@ -72,13 +72,13 @@ def heaviest(views: Sequence[str]) -> str:
 def settings_of_view(settings: S, name: str) -> S:
     """The settings that the encoder of a view would have alone.
 
-    Weights and what belongs to them are Uni-Mol's; where it is no view, Uni-Mol2's.
+    Weights and what belongs to them are Uni-Mol's; where it is no view, Uni-Mol2's; and ESM-2's.
     """
     named = {view.strip() for view in (getattr(settings, "views", None) or name).split(",")}
     others: dict[str, Any] = {}
     if name == "unimol2" and "unimol" in named:
         others = {"weights": None, "finetuned": None, "token_order": "auto"}
-    elif name not in ("unimol", "unimol2"):
+    elif name not in ("unimol", "unimol2", "esm"):
         others = {"weights": None, "finetuned": None}
     if name not in SIZED and named & set(SIZED):
         others["model_size"] = None
@@ -101,6 +101,7 @@ def check_encoders(settings: EncodedSourceSettings, views: Sequence[str]) -> Non
         That names the flag to mend.
     """
     names = encoders_of(views)
+    check_kind(settings, names)
     tables = [Tables.of(settings_of_view(settings, name)) for name in names]
     if settings.structures == "file" and all(table.conformers is None for table in tables):
         told = f"{' and '.join(names)} take{'s' if len(names) == 1 else ''} no 3D structures"

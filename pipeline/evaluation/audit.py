@@ -1,6 +1,6 @@
 """The shortcut audit: a model's AUROC beside those of the cheapest methods that could win.
 
-Two rivals are scored on the same test molecules: the best of thirteen descriptors, chosen with its
+Two rivals are scored on the same test molecules: the best of the descriptors, chosen with its
 direction on the molecules that training and validation saw, and the Tanimoto similarity to the
 nearest ID training molecule. Where one of them does as well, the split says little about the model.
 """
@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.evaluation.metrics import auroc, compare_aurocs
-from pipeline.molecules.descriptors import DESCRIPTORS, descriptor_values
-from pipeline.molecules.fingerprints import packed_ecfp4
+from pipeline.molecules.descriptors import descriptor_names, descriptor_values
+from pipeline.molecules.fingerprints import packed_fingerprints
+from pipeline.molecules.kinds import SEQUENCE, SMILES, Kind
 from pipeline.molecules.neighbours import nearest
 
 RIVALS = ("descriptor", "tanimoto")
@@ -38,6 +39,7 @@ def audit(
     *,
     bootstrap_samples: int,
     seed: int,
+    kind: Kind = SMILES,
 ) -> dict[str, Any]:
     """The rivals' AUROC on a test set, and the model's lead over them, ready for JSON.
 
@@ -46,12 +48,13 @@ def audit(
     training : `smiles` and `role` of the molecules that training and validation saw.
     smiles, is_ood, energies : of n test molecules; the model's energies, higher for OOD.
     bootstrap_samples, seed : of the intervals; the seed also draws from large training sets.
+    kind : of the molecules, whose texts are in `smiles`.
 
     Returns
     -------
     dict
         `descriptor` and `tanimoto`, each with `auroc`, `lead` (the model's AUROC minus the
-        rival's) and their intervals; `descriptors`, all thirteen; `chosen_on`; `warning`, None
+        rival's) and their intervals; `descriptors`, all of them; `chosen_on`; `warning`, None
         where the model leads by `LEAST_LEAD`. Only `not_made`, the reason, for a checkpoint of a
         version that did not keep SMILES, or that was trained without OOD molecules.
     """
@@ -62,13 +65,17 @@ def audit(
         }
     if not pc.any(pc.starts_with(training["role"], "ood_")).as_py():
         return {"not_made": WITHOUT_OOD}
-    found = find_rivals(training, smiles, is_ood, seed=seed)
+    found = find_rivals(training, smiles, is_ood, seed=seed, kind=kind)
     rivals = dict(zip(RIVALS, found.scores))
     compared = compare_aurocs(is_ood, energies, rivals, samples=bootstrap_samples, seed=seed)
     chosen = {key: found.descriptors[found.name][key] for key in ("ood_is", "training_auroc")}
     made = {
         "descriptor": {"name": found.name, **chosen, **compared["descriptor"]},
-        "tanimoto": {"training_molecules": found.searched, **compared["tanimoto"]},
+        "tanimoto": {
+            "training_molecules": found.searched,
+            "fingerprint": kind.fingerprint,
+            **compared["tanimoto"],
+        },
         "descriptors": found.descriptors,
         "chosen_on": found.chosen_on,
     }
@@ -96,13 +103,14 @@ class Rivals(NamedTuple):
 
 
 def find_rivals(
-    training: pa.Table, smiles: Sequence[str], is_ood: np.ndarray, *, seed: int
-) -> Rivals:
+    training: pa.Table, smiles: Sequence[str], is_ood: np.ndarray, *, seed: int,
+    kind: Kind = SMILES,
+) -> Rivals:  # fmt: skip
     """Choose the best descriptor on the molecules that training saw; score test molecules.
 
     Parameters
     ----------
-    training, smiles, is_ood, seed : as `audit`.
+    training, smiles, is_ood, seed, kind : as `audit`.
     """
     rng = np.random.default_rng(seed)
     roles = np.array(training["role"].to_pylist())
@@ -112,26 +120,29 @@ def find_rivals(
         for kind in ("id", "ood")
     )
     table = rank_descriptors(
-        descriptor_values(of_role[id_rows]), descriptor_values(of_role[ood_rows])
+        descriptor_values(of_role[id_rows], kind), descriptor_values(of_role[ood_rows], kind), kind
     )
-    values = descriptor_values(smiles)
+    values = descriptor_values(smiles, kind)
     signs = np.array([1 if found["ood_is"] == "higher" else -1 for found in table.values()])
     for found, column in zip(table.values(), (values * signs).T):
         found["auroc"] = auroc(is_ood, column)
     name = max(table, key=lambda each: table[each]["training_auroc"])
     best = list(table).index(name)
     searched = _some(np.flatnonzero(roles == "id_train"), SEARCHED, rng)
-    scores = (signs[best] * values[:, best], distances_to_nearest(smiles, of_role[searched]))
+    distances = distances_to_nearest(smiles, of_role[searched], kind)
+    scores = (signs[best] * values[:, best], distances)
     counts = {"id": len(id_rows), "ood": len(ood_rows)}
     return Rivals(name, scores, table, counts, len(searched))
 
 
-def rank_descriptors(id_values: np.ndarray, ood_values: np.ndarray) -> dict[str, dict[str, Any]]:
+def rank_descriptors(
+    id_values: np.ndarray, ood_values: np.ndarray, kind: Kind = SMILES
+) -> dict[str, dict[str, Any]]:
     """How well each descriptor tells training molecules apart, and in which direction.
 
     Parameters
     ----------
-    id_values, ood_values : (n, 13), (m, 13), of training and validation molecules.
+    id_values, ood_values : of n and m training and validation molecules, by `descriptor_values`.
 
     Returns
     -------
@@ -140,16 +151,18 @@ def rank_descriptors(id_values: np.ndarray, ood_values: np.ndarray) -> dict[str,
     """
     is_ood = np.repeat([False, True], [len(id_values), len(ood_values)])
     table = {}
-    for name, column in zip(DESCRIPTORS, np.concatenate([id_values, ood_values]).T):
+    for name, column in zip(descriptor_names(kind), np.concatenate([id_values, ood_values]).T):
         area = auroc(is_ood, column)
         direction = "higher" if area >= 0.5 else "lower"
         table[name] = {"ood_is": direction, "training_auroc": max(area, 1 - area)}
     return table
 
 
-def distances_to_nearest(smiles: Sequence[str], references: Sequence[str]) -> np.ndarray:
-    """1 − the largest Tanimoto similarity to any reference, by ECFP4 of 2048 bits: (n,)."""
-    found = nearest(packed_ecfp4(smiles), packed_ecfp4(references))
+def distances_to_nearest(
+    smiles: Sequence[str], references: Sequence[str], kind: Kind = SMILES
+) -> np.ndarray:
+    """1 − the largest Tanimoto similarity to any reference, by fingerprints: (n,)."""
+    found = nearest(packed_fingerprints(smiles, kind), packed_fingerprints(references, kind))
     return 1 - found.similarity[:, 0].astype(float)
 
 
@@ -160,6 +173,9 @@ def _some(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
 def rival_name(made: dict[str, Any], rival: str) -> str:
     """What `descriptor` or `tanimoto` of an audit is, in words."""
     if rival == "tanimoto":
+        told = made["tanimoto"].get("fingerprint")  # versions for SMILES alone did not say it
+        if told == SEQUENCE.fingerprint:
+            return f"Tanimoto by {told} to the nearest ID training sequence"
         return "Tanimoto to the nearest ID training molecule"
     return f"{made['descriptor']['name']} ({made['descriptor']['ood_is']} is OOD)"
 

@@ -54,7 +54,8 @@ def p_values_of(
         for view, made in encoded.results.items()
     }
     rows = checkpoint.references.rows(keys)
-    scores = checkpoint.scores(Described(blocks, molecules["smiles"].to_pylist(), rows))
+    shown = Described(blocks, molecules["smiles"].to_pylist(), rows, kind=checkpoint.kind)
+    scores = checkpoint.scores(shown)
     p_values = Calibration(np.sort(scores)).p_values(energies)
     small = p_values <= ALPHA
     return {

@@ -18,6 +18,7 @@ from pipeline.evaluation.audit import audit
 from pipeline.evaluation.metrics import evaluate
 from pipeline.evaluation.p_values import p_values_of
 from pipeline.evaluation.settings import EvaluateSettings
+from pipeline.molecules.kinds import named_for
 from pipeline.molecules.rejected import write_rejected
 from pipeline.molecules.roles import assign_roles
 from pipeline.runtime import telemetry
@@ -32,7 +33,14 @@ from pipeline.training.settings import TrainSettings
 log = logging.getLogger(__name__)
 
 # Settings of an evaluation that, if given, replace the training run's.
-_OVERRIDES = ("smiles_column", "id_column", "split_column", "fragments", "test_size")
+_OVERRIDES = (
+    "smiles_column",
+    "sequence_column",
+    "id_column",
+    "split_column",
+    "fragments",
+    "test_size",
+)
 
 
 def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
@@ -89,7 +97,8 @@ def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
         "peak_gpu_memory_encoding_gb": encoded.result.peak_gpu_memory_gb,
         "eval_time_seconds": seconds,
     }  # fmt: skip
-    write_rejected(encoded.rejected, settings.output_dir, "test_rejected")
+    kind = checkpoint.kind
+    write_rejected(encoded.rejected, settings.output_dir, "test_rejected", kind)
     write_atomically(f"{settings.output_dir}/ood_evaluation_results.json", json_bytes(results))
     molecules = encoded.molecules
     predictions = {
@@ -100,7 +109,7 @@ def run_evaluation(settings: EvaluateSettings) -> dict[str, Any]:
         "domain": molecules["domain"],
         "structure": molecules["structure"],
     }
-    content = records_csv(pa.table(predictions).to_pylist(), label)
+    content = records_csv(named_for(pa.table(predictions), kind).to_pylist(), label)
     write_atomically(f"{settings.output_dir}/detailed_predictions.csv", content)
     return results
 
@@ -133,7 +142,7 @@ def _audit(
 ) -> dict[str, Any]:
     made = audit(
         checkpoint.molecules, tests["smiles"].to_pylist(), is_ood, energies,
-        bootstrap_samples=settings.bootstrap_samples, seed=settings.seed,
+        bootstrap_samples=settings.bootstrap_samples, seed=settings.seed, kind=checkpoint.kind,
     )  # fmt: skip
     if made.get("warning"):
         log.warning("%s", made["warning"])

@@ -18,6 +18,8 @@ class EvaluateSettings(CheckpointSettings):
     run's data file."""
     smiles_column: str | None = None
     """SMILES column of --test_data_file; default: the training run's."""
+    sequence_column: str | None = None
+    """Column of sequences of --test_data_file; default: the training run's."""
     id_column: str | None = None
     """Id column of --test_data_file; default: the training run's."""
     split_column: str | None = None

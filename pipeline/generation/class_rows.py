@@ -67,11 +67,11 @@ def _of_molecules(settings: ClassedSourceSettings, group_column: str | None) -> 
     grouped = replace(settings, domain_column=group_column or settings.domain_column)
     settings = grouped
     if grouped.class_column is None or grouped.domain_column is not None:
-        with _told_as("--group_column" if group_column else "--domain_column"):
+        with told_as("--group_column" if group_column else "--domain_column"):
             notes = check_inputs(grouped)
     if settings.class_column is not None:
         settings = replace(settings, domain_column=settings.class_column)
-        with _told_as("--class_column"):
+        with told_as("--class_column"):
             notes = check_inputs(settings)
     plan, source = open_run(settings, notes)
     encoded = encode_molecules(source.molecules, source, plan)
@@ -99,7 +99,7 @@ def _of_molecules(settings: ClassedSourceSettings, group_column: str | None) -> 
 
 
 @contextmanager
-def _told_as(flag: str) -> Iterator[None]:
+def told_as(flag: str) -> Iterator[None]:
     """A fault of what is read as a domain, told by the flag that names it."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Packages of the extra `generation`: told when they are missing, before anything is computed."""
+"""Packages of extras: told when they are missing, before anything is computed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from pipeline.runtime.errors import InputError
 
 
-def package(name: str) -> Any:
-    """A package of the extra. InputError if it is not installed."""
+def package(name: str, extra: str = "generation") -> Any:
+    """A package, or a module of one, of an extra. InputError if it is not installed."""
     try:
         return import_module(name)
     except ImportError:
         raise InputError(
-            f"generators need {name}; install it by: pip install 'molsieve[generation]'"
+            f"generators need {name}; install it by: pip install 'molsieve[{extra}]'"
         ) from None

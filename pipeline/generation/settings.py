@@ -11,8 +11,8 @@ from pipeline.runtime.settings import OptimizerSettings, OutputSettings, Setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorSettings(OptimizerSettings):
-    """A class-conditional diffusion model of features, its training and its sampler."""
+class DiffusionSettings(OptimizerSettings):
+    """A class-conditional diffusion model of anything, its training and its sampler."""
 
     diffusion_steps: int = bounded(200, least=20)
     """Steps from a feature to noise."""
@@ -20,13 +20,6 @@ class GeneratorSettings(OptimizerSettings):
     """How the noise grows over the steps."""
     prediction: Literal["v", "epsilon"] = "v"
     """What the model tells of a noisy feature: its velocity, or its noise."""
-    width: int = bounded(512, least=8)
-    """Width of the model's layers."""
-    blocks: int = bounded(4, least=1)
-    """Residual blocks of the model, of two layers each."""
-    whiten: Literal["auto", "on", "off"] = "auto"
-    """Learn in whitened principal components instead of standardised features; auto: where there
-    are fewer training rows than columns."""
     class_dropout: float = bounded(0.1, least=0, below=1)
     """Share of training rows whose class is hidden, which classifier-free guidance needs."""
     class_sampling: Literal["balanced", "as_is"] = "balanced"
@@ -35,8 +28,6 @@ class GeneratorSettings(OptimizerSettings):
     """Decay of the moving average of weights that samples are drawn with."""
     steps: int = bounded(3000, least=1)
     """Steps of the optimiser."""
-    batch_size: int = bounded(256, least=1)
-    """Rows in one batch, over all workers."""
     gradient_accumulation_steps: int = bounded(1, least=1)
     """Batches behind one step of the optimiser."""
     lr: float = bounded(1e-3, above=0)
@@ -74,6 +65,21 @@ class GeneratorSettings(OptimizerSettings):
         """Steps of the sampler."""
         few = self.diffusion_steps if self.sampler == "ddpm" else min(30, self.diffusion_steps)
         return self.sampling_steps or few
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorSettings(DiffusionSettings):
+    """A class-conditional diffusion model of features, its training and its sampler."""
+
+    width: int = bounded(512, least=8)
+    """Width of the model's layers."""
+    blocks: int = bounded(4, least=1)
+    """Residual blocks of the model, of two layers each."""
+    whiten: Literal["auto", "on", "off"] = "auto"
+    """Learn in whitened principal components instead of standardised features; auto: where there
+    are fewer training rows than columns."""
+    batch_size: int = bounded(256, least=1)
+    """Rows in one batch, over all workers."""
 
 
 @dataclass(frozen=True, kw_only=True)

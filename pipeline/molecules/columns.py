@@ -41,16 +41,18 @@ def chosen_columns(
     if not content.columns:  # JSON without any object
         return chosen, notes
     for role in ROLES_OF_COLUMNS:
-        asked = getattr(settings, f"{role}_column", None)
-        if asked is None or (role == "smiles" and asked == SMILES_COLUMN and role in chosen):
+        flag, asked = f"--{role}_column", getattr(settings, f"{role}_column", None)
+        if role == "smiles" and settings.sequence_column is not None:
+            flag, asked = "--sequence_column", settings.sequence_column
+        known = role == "smiles" and role in chosen
+        if asked is None or (known and (asked == SMILES_COLUMN or content.holds_sequences)):
             continue
-        flag = f"--{role}_column"
         if role == "domain" and getattr(settings, "column", None) is not None:
             flag = "--column"  # by which jobs.split names it
         if role in content.fixed:
             raise InputError(f"{name}: {flag} cannot apply: {content.fixed[role]}")
         found = named(asked, content.columns)
-        if not found and role == "smiles" and asked == SMILES_COLUMN:
+        if not found and flag == "--smiles_column" and asked == SMILES_COLUMN:
             several = list(dict.fromkeys(smiles_names(content.columns)))
             found = several[0] if several else None
             if several[1:]:
@@ -91,7 +93,9 @@ def smiles_names(columns: Sequence[str]) -> list[str]:
 
 
 def smiles_of_header(cells: Sequence[str], settings: LibrarySettings) -> str | None:
-    """The SMILES column's name in a table's first row, None if that names none."""
+    """The name of the molecules' column in a table's first row, None if that names none."""
+    if settings.sequence_column is not None:
+        return named(settings.sequence_column, [cell.strip() for cell in cells])
     if settings.smiles_column != SMILES_COLUMN:
         return named(settings.smiles_column, [cell.strip() for cell in cells])
     found = smiles_names(cells)
@@ -104,8 +108,10 @@ def smiles_place(rows: Sequence[Sequence[str]], settings: LibrarySettings) -> in
 
     Its cells are SMILES, in the first row and in nearly all of the next; of several such columns,
     that with the longest. Or --smiles_column says its number, as columns without a header are
-    named.
+    named; of sequences --sequence_column must.
     """
+    if settings.sequence_column is not None:
+        return _numbered(settings.sequence_column, len(rows[0]))
     places = {}
     for place in range(len(rows[0])):
         cells = [row[place] for row in rows[:SAMPLE] if place < len(row)]
@@ -117,8 +123,13 @@ def smiles_place(rows: Sequence[Sequence[str]], settings: LibrarySettings) -> in
     place = max(places, key=places.get)  # classes C and N are SMILES too
     if settings.smiles_column == SMILES_COLUMN:
         return place
-    number = NUMBERED.fullmatch(settings.smiles_column)
-    return int(number[1]) - 1 if number and 0 < int(number[1]) <= len(rows[0]) else None
+    return _numbered(settings.smiles_column, len(rows[0]))
+
+
+def _numbered(name: str, columns: int) -> int | None:
+    """The place of a column that is named as those without a header are."""
+    number = NUMBERED.fullmatch(name)
+    return int(number[1]) - 1 if number and 0 < int(number[1]) <= columns else None
 
 
 def is_smiles(text: str) -> bool:

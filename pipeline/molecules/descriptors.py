@@ -1,4 +1,4 @@
-"""Thirteen descriptors by RDKit: what molecules are in plain numbers."""
+"""Descriptors: what molecules are in plain numbers. Thirteen by RDKit; for sequences see there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import Crippen, Descriptors, Mol, rdMolDescriptors
 from rdkit.Chem.Scaffolds import MurckoScaffold
+
+from pipeline.molecules.kinds import KINDS, SEQUENCE, SMILES, Kind
+from pipeline.molecules.sequence_descriptors import SEQUENCE_DESCRIPTORS, sequence_descriptors
 
 DESCRIPTORS: dict[str, Callable[[Mol], float]] = {
     "heavy atoms": Mol.GetNumHeavyAtoms,
@@ -27,13 +30,26 @@ DESCRIPTORS: dict[str, Callable[[Mol], float]] = {
 }
 
 
-def descriptor_values(smiles: Sequence[str]) -> np.ndarray:
-    """The `DESCRIPTORS` of n molecules, in that order: (n, 13) float64.
+def descriptor_names(kind: Kind) -> tuple[str, ...]:
+    """What `descriptor_values` gives, in order: 13 descriptors, or the 26 of sequences."""
+    return SEQUENCE_DESCRIPTORS if kind == SEQUENCE else tuple(DESCRIPTORS)
 
-    Molecular weight is in g/mol, TPSA in Å²; the others are counts, shares or logarithms.
+
+def descriptor_values(texts: Sequence[str], kind: Kind = SMILES) -> np.ndarray:
+    """The descriptors of n molecules, as `descriptor_names` has them: (n, 13) or (n, 26) float64.
+
+    Molecular weight is in g/mol, TPSA in Å²; the others are counts, shares or logarithms. For
+    sequences see `sequence_descriptors`.
     """
-    values = np.array([_descriptors(one) for one in smiles], dtype=float)
-    return values.reshape(len(smiles), len(DESCRIPTORS))
+    describe = _of_sequence if kind == SEQUENCE else _descriptors
+    values = np.array([describe(text) for text in texts], dtype=float)
+    return values.reshape(len(texts), len(descriptor_names(kind)))
+
+
+def names_of(values: np.ndarray) -> tuple[str, ...]:
+    """Names of the columns of what `descriptor_values` gave; its width tells the kind."""
+    every = map(descriptor_names, KINDS.values())
+    return {len(names): names for names in every}[values.shape[1]]
 
 
 # The runs of a comparison have the same molecules.
@@ -42,3 +58,6 @@ def _descriptors(smiles: str) -> tuple[float, ...]:
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(smiles)
         return tuple(describe(molecule) for describe in DESCRIPTORS.values())
+
+
+_of_sequence = lru_cache(maxsize=20_000)(sequence_descriptors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 import matplotlib.image
@@ -13,18 +14,24 @@ from matplotlib.figure import Figure, SubFigure
 from rdkit import Chem, rdBase
 from rdkit.Chem.Draw import rdMolDraw2D
 
+from pipeline.molecules.kinds import SEQUENCE, SMILES, Kind
 from pipeline.runtime.plots import save_figure
 from pipeline.runtime.text import shortened
 
 MOLECULES_A_ROW = 4
+LINE, MOST_LETTERS = 20, 160  # of a sequence
 
 
 class Cell(NamedTuple):
-    """One molecule of a grid: its structure, what stands above it, and its id below."""
+    """One molecule of a grid: its structure, what stands above it, and its id below.
+
+    A sequence stands there as its letters.
+    """
 
     smiles: str
     heading: str
     id: str
+    kind: Kind = SMILES
 
 
 class Pairs(NamedTuple):
@@ -34,15 +41,18 @@ class Pairs(NamedTuple):
     pairs: Sequence[tuple[Cell, Cell]]
 
 
-def molecules_figure(rows: Sequence[Mapping[str, Any]], title: str, path: str) -> None:
+def molecules_figure(
+    rows: Sequence[Mapping[str, Any]], title: str, path: str, kind: Kind = SMILES
+) -> None:
     """Structures of scored molecules with their energies and p-values.
 
     Parameters
     ----------
     rows : `id`, `smiles`, `energy`, `p_value`; at least one.
+    kind : of the molecules.
     """
     cells = [
-        Cell(row["smiles"], f"{row['energy']:.3g}  (p = {row['p_value']:.2g})", row["id"])
+        Cell(row["smiles"], f"{row['energy']:.3g}  (p = {row['p_value']:.2g})", row["id"], kind)
         for row in rows
     ]
     height = -(-len(cells) // MOLECULES_A_ROW)
@@ -84,8 +94,11 @@ def pairs_figure(title: str, columns: Sequence[Pairs], path: str) -> None:
 
 
 def _draw(axes: Axes, cell: Cell) -> None:
-    picture = _structure(cell.smiles)
-    if picture is None:
+    picture = None if cell.kind == SEQUENCE else _structure(cell.smiles)
+    if cell.kind == SEQUENCE:
+        axes.text(0.5, 0.5, _lines(cell.smiles), ha="center", va="center", family="monospace",
+                  fontsize=8, transform=axes.transAxes, parse_math=False)  # fmt: skip
+    elif picture is None:
         axes.text(0.5, 0.5, "no structure:\nSMILES not readable", ha="center", va="center",
                   color="0.4", transform=axes.transAxes)  # fmt: skip
     else:
@@ -93,6 +106,15 @@ def _draw(axes: Axes, cell: Cell) -> None:
     axes.set_title(cell.heading, fontsize=11)
     axes.text(0.5, -0.02, shortened(cell.id), ha="center", va="top", fontsize=8,
               color="0.3", transform=axes.transAxes, parse_math=False)  # fmt: skip
+
+
+def _lines(sequence: str) -> str:
+    """A sequence in lines; of a long one the first and the last, and how long it is."""
+    if len(sequence) > MOST_LETTERS:
+        half, left = MOST_LETTERS // 2, len(sequence) - MOST_LETTERS
+        parts = (*wrap(sequence[:half], LINE), f"… {left:,} more …", *wrap(sequence[-half:], LINE))
+        return "\n".join(parts)
+    return "\n".join(wrap(sequence, LINE))
 
 
 def _structure(smiles: str) -> np.ndarray | None:

@@ -18,10 +18,12 @@ from pipeline.molecules.columns import (
     smiles_place,
 )
 from pipeline.molecules.folders import (
+    FASTAS,
     JSON_LINES,
     SDFS,
     SMILES_FILES,
     DataFile,
+    check_flags,
     data_files,
     files_and_skipped,
 )
@@ -54,6 +56,7 @@ def check_files(settings: LibrarySettings) -> list[str]:
     InputError
         That names the file, and the flag to mend.
     """
+    check_flags(settings)
     if settings.structures == "file" and settings.fragments == "largest":
         raise InputError("--structures file has coordinates of all fragments: --fragments keep")
     notes = notes_of(settings)
@@ -73,7 +76,7 @@ def check_files(settings: LibrarySettings) -> list[str]:
 
 def notes_of(settings: LibrarySettings) -> list[str]:
     """What reading the data files has to guess, in words, from their heads."""
-    files, skipped = files_and_skipped(settings.data_file)
+    files, skipped = files_and_skipped(settings.data_file, settings.sequence_column)
     counts: Counter[str] = Counter()
     for file in files[:HEADS]:
         content, chosen, notes = opened(file, settings)
@@ -117,7 +120,7 @@ def read_rows(settings: LibrarySettings) -> pa.Table:
         If the file is missing, empty, unreadable, of an unknown format, or lacks a column; if ids
         of a column that was named repeat or are empty, or a split has an unknown name.
     """
-    files = data_files(settings.data_file)
+    files = data_files(settings.data_file, settings.sequence_column)
     named = settings.id_column is not None
     pieces = [
         piece
@@ -225,6 +228,10 @@ def _content(file: DataFile, settings: LibrarySettings) -> Content:
         from pipeline.molecules.reading.sdf import open_sdf
 
         return open_sdf(file.uri)
+    if file.format in FASTAS:
+        from pipeline.molecules.reading.fasta import open_fasta
+
+        return open_fasta(file.uri)
     if file.format == ".json" or file.format in JSON_LINES:
         from pipeline.molecules.reading.records import open_json, open_json_lines
 
@@ -238,7 +245,8 @@ def _content(file: DataFile, settings: LibrarySettings) -> Content:
         usual = "\t" if file.format == ".tsv" else ","
         place_of = partial(smiles_place, settings=settings)
         table = open_delimited(file.uri, usual, smiles_of, place_of)
-        if file.format != ".txt" or len(table.columns) > 1:
+        is_list = file.format == ".txt" and len(table.columns) == 1
+        if not is_list or settings.sequence_column is not None:
             return table
     return open_smiles(file.uri, smiles_of)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Mapping
 
 import pyarrow as pa
 
 from pipeline.molecules.columns import is_smiles
+from pipeline.molecules.kinds import SMILES, Kind, named_for
+from pipeline.molecules.sequences import EXTRA, STANDARD
 from pipeline.runtime.counts import named
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import parquet_bytes, write_atomically
@@ -20,6 +23,10 @@ REJECTED = pa.schema(
 )
 MANY = 0.2  # share of rejected rows from which on something is probably wrong
 COMMONEST = 3  # reasons that are told
+# Shorter ones, and those in lower case, may be words: names of drugs, for one.
+PROTEIN = re.compile(f"[{STANDARD}]{{15,}}")
+NUCLEOTIDES = re.compile("[ACGTUN]{15,}", re.IGNORECASE)
+RESIDUES = re.compile(f"[{STANDARD}{EXTRA}]+", re.IGNORECASE)
 SHOWN = 80  # characters of a row in a message
 
 
@@ -38,14 +45,16 @@ def with_ids(rejected_keys: pa.Table, molecules: pa.Table) -> pa.Table:
     )
 
 
-def write_rejected(rejected: pa.Table, folder: str, name: str = "rejected") -> None:
+def write_rejected(
+    rejected: pa.Table, folder: str, name: str = "rejected", kind: Kind = SMILES
+) -> None:
     """Write the rejected rows to a folder, and say how many there are."""
-    write_atomically(f"{folder}/{name}.parquet", parquet_bytes(rejected))
+    write_atomically(f"{folder}/{name}.parquet", parquet_bytes(named_for(rejected, kind)))
     if rejected.num_rows:
         log.info("%s rows rejected; see %s/%s.parquet", f"{rejected.num_rows:,}", folder, name)
 
 
-def check_any_left(rejected: pa.Table, rows: int, source: str) -> None:
+def check_any_left(rejected: pa.Table, rows: int, source: str, kind: Kind = SMILES) -> None:
     """Stop where no row is a molecule.
 
     Parameters
@@ -64,12 +73,14 @@ def check_any_left(rejected: pa.Table, rows: int, source: str) -> None:
     first = rejected.slice(0, 1).to_pylist()[0]
     text = (first["smiles"] or "").strip()
     raise InputError(
-        f"{source}: none of {rows:,} rows is a molecule; the first, {first['id'][:SHOWN]}, is "
-        f"{text[:SHOWN]!r}: {first['reason'][:200]}. {_likely_cause(text, first['id'])}"
+        f"{source}: none of {rows:,} rows is a {kind.one}; the first, {first['id'][:SHOWN]}, is "
+        f"{text[:SHOWN]!r}: {first['reason'][:200]}. {_likely_cause(text, first['id'], kind)}"
     )
 
 
-def _likely_cause(text: str, name: str) -> str:
+def _likely_cause(text: str, name: str, kind: Kind) -> str:
+    if kind is not SMILES:
+        return _likely_cause_of_sequences(text)
     if is_smiles(name):
         return (
             "What is taken for its id is a SMILES: the columns stand the other way round. Name "
@@ -79,7 +90,23 @@ def _likely_cause(text: str, name: str) -> str:
         return "That is an InChI; MolSieve reads SMILES: convert it (rdkit.Chem.MolFromInchi)"
     if text.replace(".", "", 1).isdigit():
         return "That is a number; name the column that holds SMILES by --smiles_column"
+    if PROTEIN.fullmatch(text):
+        return (
+            "That looks like a sequence of amino acids: name the column that holds sequences by "
+            "--sequence_column"
+        )
     return "Does --smiles_column name the column that holds SMILES?"
+
+
+def _likely_cause_of_sequences(text: str) -> str:
+    if NUCLEOTIDES.fullmatch(text):
+        return "Are these nucleotides? Translate them: sequences are of amino acids"
+    if RESIDUES.fullmatch(text):
+        return "--residues extended, --min_length and --max_length set what a sequence may be"
+    return (
+        "Are these amino acids in one-letter codes, the 20 of --residues standard? Of a table, "
+        "does --sequence_column name the column that holds them?"
+    )
 
 
 def kind_of(reason: str) -> str:

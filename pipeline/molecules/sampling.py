@@ -18,7 +18,7 @@ def sampled_rows(settings: LibrarySettings, most: int, seed: int) -> pa.Table:
     """A uniform sample of a library's rows, in its order, read once piece by piece."""
     rng = np.random.default_rng([seed, most])
     kept, chances = RAW.empty_table(), np.zeros(0)
-    for file in data_files(settings.data_file):
+    for file in data_files(settings.data_file, settings.sequence_column):
         for piece in stream_rows(file, settings, PIECE):
             drawn = rng.random(piece.num_rows)
             joint = np.concatenate([chances, drawn])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.molecules.sequences import LONGEST, SHORTEST
+from pipeline.runtime.errors import InputError
 from pipeline.runtime.settings import Settings, bounded
 
 
@@ -13,13 +15,23 @@ class LibrarySettings(Settings):
     """Where molecules come from."""
 
     data_file: str
-    """Table (.csv, .tsv, .txt, .parquet, .jsonl), SMILES file (.smi, .cxsmiles), SDF (.sdf) or
-    DrugOOD JSON (.json), also with .gz, .bz2, .xz, .zst; or a folder of such files. A local path
-    or any fsspec URI."""
+    """Table (.csv, .tsv, .txt, .parquet, .jsonl), SMILES file (.smi, .cxsmiles), SDF (.sdf),
+    DrugOOD JSON (.json), or FASTA (.fasta, .fa, .faa) of proteins and peptides, also with .gz,
+    .bz2, .xz, .zst; or a folder of such files. A local path or any fsspec URI."""
     dataset: str | None = None
     """Name for reports; default: the data file's name."""
     smiles_column: str = "smiles"
     """Column of a table that holds the SMILES."""
+    sequence_column: str | None = None
+    """Column of a table that holds sequences of amino acids; its molecules are proteins and
+    peptides then, as those of FASTA files are."""
+    residues: Literal["standard", "extended"] = "standard"
+    """Letters that a sequence may have: the 20 standard amino acids, or extended by X, U, B, Z
+    and O."""
+    min_length: int = bounded(SHORTEST, least=1)
+    """Residues that a sequence has at least; shorter ones are rejected."""
+    max_length: int = bounded(LONGEST, least=1)
+    """Residues that a sequence has at most; longer ones are rejected, none is cropped."""
     id_column: str | None = None
     """Column with unique ids; default: the second field of SMILES files, the titles of SDFs, else
     file name and row number."""
@@ -27,6 +39,13 @@ class LibrarySettings(Settings):
     """Conformers: made from the SMILES, or the 3D coordinates that an SDF has."""
     fragments: Literal["keep", "largest"] = "keep"
     """Of a salt or mixture: keep all fragments, or only the largest one, whose charge stays."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_length > self.max_length:
+            raise InputError(
+                f"--min_length {self.min_length} is above --max_length {self.max_length}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +67,20 @@ class SplitSettings(SourceSettings):
     output: str
     """File to write: .json or .json.gz."""
     by: Literal["scaffold", "size", "cluster", "column", "time"] = "scaffold"
-    """Domain of a molecule: its Murcko scaffold, its number of heavy atoms, its cluster of
-    similar ones (by ECFP4), a column, or the date or year in a column (the earliest are ID)."""
+    """Domain of a molecule: its Murcko scaffold, its number of heavy atoms (of residues, if it is a
+    sequence), its cluster of similar ones, a column, or the date or year in a column (the earliest
+    are ID)."""
     column: str | None = None
     """Column that holds the domain, with --by column, or the date or year, with --by time."""
     clusters: int = bounded(30, least=2)
-    """Clusters that --by cluster makes."""
+    """Clusters that --by cluster makes; of sequences by k-means alone."""
+    cluster_method: Literal["auto", "kmeans", "mmseqs2"] = "auto"
+    """How --by cluster groups: k-means of fingerprints (ECFP4, of sequences k-mers), or sequences
+    by identity with MMseqs2; auto: MMseqs2 for sequences if it is on the PATH, else k-means."""
+    identity: float = bounded(0.4, above=0, below=1)
+    """Share of identical residues in an alignment that links two sequences (MMseqs2)."""
+    coverage: float = bounded(0.8, above=0, below=1)
+    """Share of either sequence that such an alignment has at least (MMseqs2)."""
     column_order: Literal["count", "value"] = "count"
     """Order of a column's domains: most molecules first (as DrugOOD sorts assays), or
     ascending by value: numbers, dates (the oldest are ID), or words, if none has a digit."""

@@ -97,12 +97,16 @@ class Charts:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A molecule's drawing (None: it cannot be drawn), its id and what is said of it."""
+    """A molecule's drawing (None: it cannot be drawn), its id and what is said of it.
+
+    A sequence stands there as its `letters`.
+    """
 
     svg: Markup | None
     id: str
     told: str
     smiles: str
+    letters: str = ""
 
 
 @dataclass(frozen=True)

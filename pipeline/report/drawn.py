@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pipeline.molecules.kinds import SEQUENCE, SMILES, Kind
 from pipeline.report.blocks import Drawn
 from pipeline.report.templating import svg
 from pipeline.runtime.text import shortened
@@ -29,22 +30,27 @@ def structure(smiles: str, name: str) -> Markup | None:
     )  # fmt: skip
 
 
-def drawn(smiles: str, name: str | None, told: str) -> Drawn:
-    """A molecule with what is said of it; long names are shortened in their middle."""
+def drawn(smiles: str, name: str | None, told: str, kind: Kind = SMILES) -> Drawn:
+    """A molecule with what is said of it; long names are shortened in their middle.
+
+    A sequence is not drawn, but written.
+    """
     name = name or "(no id)"
+    if kind == SEQUENCE:
+        return Drawn(None, shortened(name), told, smiles, smiles)
     return Drawn(structure(smiles, name), shortened(name), told, smiles)
 
 
-def beside_nearest(row: Mapping[str, Any], by: str) -> list[Drawn]:
+def beside_nearest(row: Mapping[str, Any], by: str, kind: Kind = SMILES) -> list[Drawn]:
     """A row of SCORES, and the training molecule nearest to it if that is known."""
     told = f"energy {_told(row['energy'], '.3g')}, p = {_told(row['p_value'], '.2g')}"
     if by == "expected_error":
         prediction, error = _told(row["prediction"], ".3g"), _told(row["expected_error"], ".2g")
         told = f"predicted {prediction}, error ≈\u00a0{error}"
-    pair = [drawn(row["smiles"], row["id"], told)]
+    pair = [drawn(row["smiles"], row["id"], told, kind)]
     if row["nearest_smiles"]:
         similarity = f"Tanimoto {_told(row['nearest_similarity'], '.2f')}"
-        pair.append(drawn(row["nearest_smiles"], row["nearest_id"], similarity))
+        pair.append(drawn(row["nearest_smiles"], row["nearest_id"], similarity, kind))
     return pair
 
 

@@ -12,6 +12,7 @@ from pipeline.report.sections.encoded import encoded_section
 from pipeline.report.sections.evaluation import evaluation_section
 from pipeline.report.sections.generation import generation_section
 from pipeline.report.sections.library import library_section
+from pipeline.report.sections.peptides import peptides_section
 from pipeline.report.sections.pretraining import pretraining_section
 from pipeline.report.sections.training import training_section
 from pipeline.report.sections.trust import trust_section
@@ -55,6 +56,7 @@ KINDS = (
     Kind("an evaluation", "ood_evaluation_results.json", evaluation_section),
     Kind("a training", "training_stats.json", training_section),
     Kind("generated features", "generation_summary.json", generation_section),
+    Kind("generated peptides", "peptides_summary.json", peptides_section),
     Kind("a pretraining", "pretraining_curves.csv", pretraining_section),
     Kind("encoded molecules", "molecules.parquet", encoded_section),
 )

@@ -11,6 +11,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.molecules.kinds import KINDS, Kind, kind_of_columns, names_for, unnamed
 from pipeline.runtime.errors import InputError, told
 
 
@@ -72,10 +73,10 @@ class Folder:
         return list(csv.DictReader(io.StringIO(text, newline="")))
 
     def columns(self, name: str) -> pa.Table:
-        """A CSV file as a table; `id`, `smiles` and `domain` stay text."""
+        """A CSV file as a table; `id`, `smiles` (or `sequence`) and `domain` stay text."""
         import pyarrow.csv
 
-        text = dict.fromkeys(("id", "smiles", "domain"), pa.string())
+        text = dict.fromkeys(("id", *KINDS, "domain"), pa.string())
         with self.fs.open(f"{self.path}/{name}", "rb") as file:
             return pyarrow.csv.read_csv(
                 file,
@@ -84,7 +85,7 @@ class Folder:
             )
 
     def parquet(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """Columns of a Parquet file, as far as it has them.
+        """Columns of a Parquet file by their names within the flow, as far as it has them.
 
         Raises
         ------
@@ -107,16 +108,18 @@ def read_parquet(fs: Any, path: str, columns: list[str] | None = None) -> pa.Tab
         with fs.open(path, "rb") as file:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
             there = parquet.schema_arrow.names
-            wanted = None if columns is None else [name for name in columns if name in there]
-            return parquet.read(columns=wanted)
+            named = None if columns is None else names_for(columns, kind_of_columns(there))
+            wanted = None if named is None else [name for name in named if name in there]
+            return unnamed(parquet.read(columns=wanted))
     except (pa.ArrowInvalid, pa.ArrowSerializationError, OSError) as error:
         raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
 
 
-def rows_of(fs: Any, path: str) -> int:
-    """Rows of a Parquet file, by its footer."""
+def rows_of(fs: Any, path: str) -> tuple[int, Kind]:
+    """Rows of a Parquet file of molecules, and of what kind these are, by its footer."""
     try:
         with fs.open(path, "rb") as file:
-            return pq.ParquetFile(file).metadata.num_rows
+            parquet = pq.ParquetFile(file)
+            return parquet.metadata.num_rows, kind_of_columns(parquet.schema_arrow.names)
     except (pa.ArrowInvalid, pa.ArrowSerializationError, OSError) as error:
         raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None

@@ -7,10 +7,13 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.molecules.kinds import SEQUENCE, SMILES, Kind
 from pipeline.molecules.rejected import REJECTED, kind_of
 from pipeline.report.blocks import Cell, Section, Table, count
-from pipeline.report.reading import Folder, read_parquet
+from pipeline.report.reading import Folder, read_parquet, rows_of
 from pipeline.scoring.output_folder import part_files
+
+_HEADINGS = {SMILES.name: "SMILES", SEQUENCE.name: "Sequence"}
 
 
 def add_rejected(
@@ -29,7 +32,7 @@ def add_rejected(
         what = name if name.endswith(".parquet") else f"folder {name}"
         section.lacks(f"Rejected rows are not told: there is no {what}.{told}")
         return
-    rows = _rows(folder, name)
+    rows, kind = _rows(folder, name)
     if rows.num_rows == 0:
         section.say("No row was rejected.", "note")
         return
@@ -46,7 +49,7 @@ def add_rejected(
     )  # fmt: skip
     section.add(
         Table(
-            "Rejected rows", ("Id", "SMILES", "Stage", "Reason"),
+            "Rejected rows", ("Id", _HEADINGS[kind.name], "Stage", "Reason"),
             [tuple(Cell(row[key] or "–") for key in ("id", "smiles", "stage", "reason"))
              for row in rows.slice(0, most).to_pylist()],
             left_out=max(0, rows.num_rows - most),
@@ -54,11 +57,15 @@ def add_rejected(
     )  # fmt: skip
 
 
-def _rows(folder: Folder, name: str) -> pa.Table:
-    if name.endswith(".parquet"):
-        return folder.parquet(name, REJECTED.names)
-    parts = [read_parquet(folder.fs, part, REJECTED.names) for part in part_files(folder.uri, name)]
-    return pa.concat_tables(parts) if parts else REJECTED.empty_table()
+def _rows(folder: Folder, name: str) -> tuple[pa.Table, Kind]:
+    """Rows of a file or of a folder's parts, and the kind of their molecules."""
+    files = [f"{folder.path}/{name}"]
+    if not name.endswith(".parquet"):
+        files = part_files(folder.uri, name)
+    parts = [read_parquet(folder.fs, file, REJECTED.names) for file in files]
+    if not parts:
+        return REJECTED.empty_table(), SMILES
+    return pa.concat_tables(parts), rows_of(folder.fs, files[0])[1]
 
 
 def _texts(rows: pa.Table, name: str) -> list[str | None]:

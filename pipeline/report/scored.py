@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.molecules.kinds import SMILES, Kind
 from pipeline.report.reading import Folder, read_parquet, rows_of
 from pipeline.scoring.beside import Trusted
 from pipeline.scoring.levels import SCORES
@@ -29,6 +30,7 @@ class Scored:
     sample : SCORES of some molecules, all of them if there are few, in order of the library.
     ends : the molecules at both ends.
     missing : columns that no part has, as of an earlier version.
+    kind : of the molecules.
     """
 
     in_training: int
@@ -37,6 +39,7 @@ class Scored:
     sample: pa.Table
     ends: Trusted
     missing: list[str]
+    kind: Kind = SMILES
 
     @property
     def rows(self) -> int:
@@ -62,7 +65,8 @@ def read_scored(folder: Folder, most: int, seed: int, by: str = "energy") -> Sco
         If a part is damaged.
     """
     parts = part_files(folder.uri, SCORES_FOLDER)
-    sizes = [rows_of(folder.fs, part) for part in parts]
+    footers = [rows_of(folder.fs, part) for part in parts]
+    sizes, kind = [rows for rows, _ in footers], footers[0][1] if footers else SMILES
     total = sum(sizes)
     places = np.random.default_rng(seed).choice(max(1, total), min(most, total), replace=False)
     drawn = np.sort(places)
@@ -85,7 +89,7 @@ def read_scored(folder: Folder, most: int, seed: int, by: str = "energy") -> Sco
     missing = [name for name in SCORES.names if name not in there] if there else []
     return Scored(
         in_training, {name: np.concatenate(values) for name, values in numbers.items()},
-        np.concatenate(is_ood), pa.concat_tables(samples), ends, missing,
+        np.concatenate(is_ood), pa.concat_tables(samples), ends, missing, kind,
     )  # fmt: skip
 
 

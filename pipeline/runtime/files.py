@@ -21,6 +21,7 @@ from pipeline.runtime.errors import DamagedFile, InputError, told
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Chosen = Callable[[Sequence[str]], Sequence[str]]
 
 READ_THREADS = 16
 # What pyarrow raises for bytes that are not what was written. Pages have checksums, the footer
@@ -100,7 +101,7 @@ def parquet_bytes(table: pa.Table, dense: bool = False) -> bytes:
 def read_parquet(
     fs: Any,
     path: str,
-    columns: Sequence[str] | None = None,
+    columns: Sequence[str] | Chosen | None = None,
     spoils: Sequence[str] = (),
     optional: Sequence[str] = (),
 ) -> pa.Table:
@@ -112,7 +113,7 @@ def read_parquet(
     Parameters
     ----------
     fs : fsspec filesystem.
-    columns : those to read; None for all.
+    columns : those to read, or what tells them from those that are there; None for all.
     optional : those of `columns` that files of earlier versions lack.
     spoils : files that stand for more than they hold if this one is damaged; removed before.
 
@@ -155,8 +156,13 @@ def read_parquet(
     raise DamagedFile(f"{path} is damaged ({reason}); it was set aside as {path}.damaged")
 
 
-def _verified(file: Any, columns: Sequence[str] | None, optional: Sequence[str]) -> pa.Table:
-    table = pq.ParquetFile(file, page_checksum_verification=True).read(columns=columns)
+def _verified(
+    file: Any, columns: Sequence[str] | Chosen | None, optional: Sequence[str]
+) -> pa.Table:
+    parquet = pq.ParquetFile(file, page_checksum_verification=True)
+    if callable(columns):
+        columns = columns(parquet.schema_arrow.names)
+    table = parquet.read(columns=columns)
     missing = set(columns or ()) - set(optional) - set(table.column_names)
     if missing:
         raise pa.ArrowInvalid(f"it has no column {missing.pop()}")

@@ -10,7 +10,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from io import BytesIO
 from typing import Any
@@ -42,8 +42,12 @@ log = logging.getLogger(__name__)
 ONEDNN_CACHE = "4096"
 # As use_deterministic_algorithms(True), which also imports torch's compiler: 2 s of each process.
 REPEATABLE = "error"
-# Settings that came later decide nothing while they are None: older runs keep their names.
-LATER = ("ood_ratio",)
+# Settings that came later decide nothing while they have their defaults, which must not change
+# then: older runs keep their names.
+LATER = (
+    "ood_ratio", "sequence_column", "residues", "min_length", "max_length", "cluster_method",
+    "identity", "coverage",
+)  # fmt: skip
 
 
 def run_name(settings: Any, not_decisive: Sequence[str], *others: Any) -> str:
@@ -61,10 +65,11 @@ def run_name(settings: Any, not_decisive: Sequence[str], *others: Any) -> str:
 
 def decisive(settings: Any, not_decisive: Sequence[str]) -> dict[str, Any]:
     """The settings that decide an outcome; parameters as of `run_name`."""
+    later = {field.name: field.default for field in fields(settings) if field.name in LATER}
     return {
         name: value
         for name, value in asdict(settings).items()
-        if name not in not_decisive and not (name in LATER and value is None)
+        if name not in not_decisive and not (name in later and value == later[name])
     }
 
 

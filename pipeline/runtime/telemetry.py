@@ -6,12 +6,15 @@ import logging
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import ray
 
 log = logging.getLogger(__name__)
 GIB = 1024**3
 PROGRESS_SECONDS = 5.0
+LOAD_SECONDS = 1.0  # between two looks at a GPU
 
 
 def configure_logging() -> None:
@@ -126,3 +129,46 @@ class Progress:
             f"{self.what}: {self.done:,}/{self.total:,} {self.unit} ({percent:.1f} %), "
             f"{self.rate:.1f} {self.unit}/s, {self.seconds_left:.0f} s left"
         )
+
+
+class DeviceLoad:
+    """How busy a training keeps its device: the share of its steps' time that it waits for data,
+    and a GPU's utilisation and power.
+
+    A GPU works on while its driver waits, so what it itself waits is at most that.
+    """
+
+    def __init__(self):
+        self._sampled = time.perf_counter()
+        self._step_began: float | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._waited = self._seconds = 0.0
+        self._loads: list[dict[str, float]] = []
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While a batch is asked for; the first of a step begins it."""
+        began = time.perf_counter()
+        if self._step_began is None:
+            self._step_began = began
+        yield
+        self._waited += time.perf_counter() - began
+
+    def step_done(self) -> None:
+        """At the end of each step; asks the GPU now and then."""
+        now = time.perf_counter()
+        self._seconds += now - self._step_began
+        self._step_began = None
+        if now - self._sampled >= LOAD_SECONDS:
+            self._sampled = now
+            self._loads.append(gpu_load())
+
+    def take(self) -> dict[str, float]:
+        """`waiting_share` of the steps since this was last asked, and means of `gpu_load`."""
+        told = {"waiting_share": self._waited / max(self._seconds, 1e-9)}
+        for name in self._loads[0] if self._loads else ():
+            told[name] = sum(load.get(name, 0.0) for load in self._loads) / len(self._loads)
+        self._forget()
+        return told

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.molecules.kinds import SMILES, Kind
 from pipeline.scoring.levels import SCORES
 
 PICTURE, DRAWN = "beside_nearest.png", 5
@@ -43,8 +44,8 @@ class Trusted:
                 end_of(pa.concat_tables([high, told]), KEPT, name, "descending"),
             )
 
-    def draw(self, output_dir: str) -> bool:
-        """Write the picture; False if there is no molecule to draw."""
+    def draw(self, output_dir: str, kind: Kind = SMILES) -> bool:
+        """Write the picture of molecules of a kind; False if there is none to draw."""
         from pipeline.molecules.drawings import Pairs, pairs_figure  # imports matplotlib
 
         by = "expected_error" if self.ends["expected_error"][0].num_rows else "energy"
@@ -59,7 +60,7 @@ class Trusted:
             "Left in each pair a molecule of the library, right the training molecule nearest to "
             "it; no training molecule twice on a side",
             [
-                Pairs(title, [_pair(row, by) for row in rows])
+                Pairs(title, [_pair(row, by, kind) for row in rows])
                 for title, rows in zip(titles, (low, high))
             ],
             f"{output_dir}/{PICTURE}",
@@ -81,7 +82,7 @@ def different(rows: list[dict[str, Any]], most: int = DRAWN) -> list[dict[str, A
     return list(first.values())[:most]
 
 
-def _pair(row: Mapping[str, Any], by: str) -> tuple[Any, Any]:
+def _pair(row: Mapping[str, Any], by: str, kind: Kind) -> tuple[Any, Any]:
     from pipeline.molecules.drawings import Cell
 
     heading = f"energy {row['energy']:.3g}  (p = {row['p_value']:.2g})"
@@ -89,6 +90,6 @@ def _pair(row: Mapping[str, Any], by: str) -> tuple[Any, Any]:
         heading = f"predicted {row['prediction']:.3g}, error ≈ {row['expected_error']:.2g}"
     similarity = f"Tanimoto {row['nearest_similarity']:.2f}"
     return (
-        Cell(row["smiles"], heading, row["id"]),
-        Cell(row["nearest_smiles"], similarity, row["nearest_id"]),
+        Cell(row["smiles"], heading, row["id"], kind),
+        Cell(row["nearest_smiles"], similarity, row["nearest_id"], kind),
     )

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.molecules.kinds import SMILES, Kind, named_for
 from pipeline.molecules.rejected import kind_of
 from pipeline.runtime.counts import add_counts
 from pipeline.runtime.errors import DamagedFile
@@ -40,7 +41,7 @@ class Extremes(NamedTuple):
     structures: Counter[str | None]
 
 
-def write_extremes(output_dir: str, top: int) -> Extremes:
+def write_extremes(output_dir: str, top: int, kind: Kind = SMILES) -> Extremes:
     """Write top.csv, most_ood.png and least_ood.png beside a library's scores, in one pass.
 
     And beside_nearest.png, see `Trusted`.
@@ -48,6 +49,7 @@ def write_extremes(output_dir: str, top: int) -> Extremes:
     Parameters
     ----------
     top : molecules at either end, the first MOST_DRAWN of them drawn; with 0 nothing is written.
+    kind : of the molecules.
 
     Raises
     ------
@@ -79,14 +81,14 @@ def write_extremes(output_dir: str, top: int) -> Extremes:
         records = [
             {"end": end, "rank": rank, **row}
             for end, table in (("most OOD", most), ("least OOD", least))
-            for rank, row in enumerate(table.to_pylist(), start=1)
+            for rank, row in enumerate(named_for(table, kind).to_pylist(), start=1)
         ]
         write_atomically(f"{output_dir}/top.csv", records_csv(records))
-        _draw(most, least, trusted, output_dir)
+        _draw(most, least, trusted, output_dir, kind)
     return Extremes(scored + rejected, scored, rejected, reasons, ood, in_training, structures)
 
 
-def _draw(most: pa.Table, least: pa.Table, trusted: Trusted, output_dir: str) -> None:
+def _draw(most: pa.Table, least: pa.Table, trusted: Trusted, output_dir: str, kind: Kind) -> None:
     """The pictures; a machine that cannot draw goes without, and says so."""
     try:
         from pipeline.molecules.drawings import molecules_figure  # imports matplotlib
@@ -101,8 +103,8 @@ def _draw(most: pa.Table, least: pa.Table, trusted: Trusted, output_dir: str) ->
         ("least_ood", "Lowest energies: the least OOD", least),
     ):
         drawn = table.slice(0, MOST_DRAWN).to_pylist()
-        molecules_figure(drawn, title, f"{output_dir}/{name}.png")
-    trusted.draw(output_dir)
+        molecules_figure(drawn, title, f"{output_dir}/{name}.png", kind)
+    trusted.draw(output_dir, kind)
 
 
 def _tables(output_dir: str, folder: str, columns: list[str]) -> Iterator[pa.Table]:

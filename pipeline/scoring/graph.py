@@ -14,6 +14,7 @@ from pipeline.conformers.conformer import NVMOLKIT
 from pipeline.encoding.graph import ON_A_CORE
 from pipeline.encoding.plan import EncoderPool, EncodingPlan
 from pipeline.molecules.folders import DataFile
+from pipeline.molecules.parsers import parser_of
 from pipeline.runtime.files import absolute
 from pipeline.scoring.settings import ScoreSettings
 from pipeline.scoring.steps import Embed, ScoreChunk, Step, look_up, read_chunks
@@ -53,9 +54,7 @@ def scoring_graph(
             **ONE_CHUNK,
         )
         .repartition(target_num_rows_per_block=1)
-        .map_batches(
-            look_up, fn_kwargs={"step": step, "fragments": settings.fragments}, **ONE_CHUNK
-        )
+        .map_batches(look_up, fn_kwargs={"step": step, "parser": parser_of(settings)}, **ONE_CHUNK)
     )
     return _with_conformers(chunks, step, plans, pool).map_batches(
         ScoreChunk,

@@ -12,6 +12,13 @@ import fsspec
 import pyarrow as pa
 
 from pipeline.molecules.folders import DataFile, data_files
+from pipeline.molecules.kinds import (
+    SEQUENCE,
+    kind_of_columns,
+    named_for,
+    names_for,
+    unnamed,
+)
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import (
     absolute,
@@ -81,7 +88,7 @@ def done_chunks(
         log.info("rewriting the verdicts of %s chunks by other levels", f"{len(scored):,}")
         for part in part_files(settings.output_dir, SCORES_FOLDER):
             table = read_part(settings.output_dir, part, SCORES.names)
-            content = parquet_bytes(relevelled(table, levels))
+            content = parquet_bytes(named_for(relevelled(table, levels), checkpoint.kind))
             write_atomically(f"{output}/{SCORES_FOLDER}/{part.rsplit('/', 1)[-1]}", content)
     write_atomically(f"{output}/{IDENTITY}", json_bytes({**identity, LEVELS: now}))
     if settings.retry_rejected:
@@ -103,7 +110,7 @@ def part_files(output_dir: str, *folders: str) -> list[str]:
 
 
 def read_part(output_dir: str, part: str, columns: Sequence[str]) -> pa.Table:
-    """Columns of a part.
+    """Columns of a part, by their names within the flow (`kinds.named_for`).
 
     Raises
     ------
@@ -114,7 +121,8 @@ def read_part(output_dir: str, part: str, columns: Sequence[str]) -> pa.Table:
     fs, _ = fsspec.url_to_fs(output)
     *_, folder, name = part.split("/")
     spoils = [f"{output}/{SCORES_FOLDER}/{name}"] if folder != SCORES_FOLDER else []
-    return read_parquet(fs, part, columns, spoils)
+    table = read_parquet(fs, part, lambda there: names_for(columns, kind_of_columns(there)), spoils)
+    return unnamed(table)
 
 
 def _parts(folder: str) -> frozenset[str]:
@@ -137,7 +145,9 @@ def _identity(
     settings: ScoreSettings, checkpoint: Checkpoint, files: list[DataFile], features: str
 ) -> dict[str, Any]:
     """What decides the content of a chunk's file."""
-    names = ("chunk_size", "smiles_column", "id_column", "fragments", "structures")
+    names = ["chunk_size", "smiles_column", "id_column", "fragments", "structures"]
+    if checkpoint.kind == SEQUENCE:
+        names += ["sequence_column", "residues", "min_length", "max_length"]
     own = [] if settings.predictions is None else data_files(settings.predictions)
     return {
         "columns": SCORES.names,

@@ -67,9 +67,9 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
         fragments=settings.fragments,
     )  # fmt: skip
     settings = replace(settings, fragments=encoder.fragments)
-    encoder = replace(  # None too: the training run's machine may have been another
+    encoder = replace(  # None too: the training run's machine, and files, may have been others
         encoder, encoding_batch_size=settings.encoding_batch_size,
-        encoder_workers=settings.encoder_workers,
+        encoder_workers=settings.encoder_workers, sequence_column=settings.sequence_column,
     )  # fmt: skip
     views = encoder.view_names
     notes = check_files(settings)
@@ -79,7 +79,7 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
             "--structures %s, but the detector was trained with --structures %s: features of other "
             "coordinates differ", settings.structures, encoder.structures,
         )  # fmt: skip
-    files = data_files(settings.data_file)
+    files = data_files(settings.data_file, settings.sequence_column)
     check_first_rows(files[0], settings)
     check_encoders(replace(encoder, structures=settings.structures), views)
     plans = plan_views(encoder, views)
@@ -94,7 +94,7 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
         totals.add(counts)
         progress.advance(pc.sum(counts["rows"]).as_py())
     stages = stages_of(pool, progress.seconds, **totals.of_stages())
-    found = write_extremes(settings.output_dir, settings.top)
+    found = write_extremes(settings.output_dir, settings.top, checkpoint.kind)
     if found.rows == 0:
         raise InputError(f"{settings.data_file}: the file has no rows")
     warn_if_many(found.reasons, found.rows, settings.data_file)
@@ -184,6 +184,7 @@ def _own_predictions(checkpoint: Checkpoint, settings: ScoreSettings) -> pa.Tabl
     if settings.predictions is None:
         return None
     how = settings_of(checkpoint, settings, smiles_column=settings.smiles_column)
+    how = replace(how, sequence_column=settings.sequence_column)
     return read_predictions(how, settings.predictions)
 
 

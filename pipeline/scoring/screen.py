@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.molecules.folders import data_files
+from pipeline.encoding.views import DISTANCES
+from pipeline.molecules.folders import data_files, kind_of_source, of_file
+from pipeline.molecules.kinds import SEQUENCE, SMILES, Kind
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import json_bytes, remove, write_atomically
 from pipeline.runtime.ray_train import decisive
@@ -31,8 +33,8 @@ log = logging.getLogger(__name__)
 
 TRAINING_FOLDER, DONE = "training", "_done.json"
 COMPLETE = f"{CHECKPOINT_FOLDER}/{CONFIG}"
-SCREEN_VIEWS = "minimol,ecfp,descriptors,distances"
-SYNTHETIC_VIEWS = "minimol,ecfp,descriptors"  # synthetic features have no distances
+# By kind of molecules; distances besides, which synthetic features have not.
+SCREEN_VIEWS = {SMILES.name: "minimol,ecfp,descriptors", SEQUENCE.name: "esm"}
 # Similarity to the nearest training molecule, above which chemists call two molecules alike.
 ALIKE = 0.4
 
@@ -41,11 +43,14 @@ ALIKE = 0.4
 class ScreenSettings(TrainSettings, VerdictSettings):
     """Train on your training set, score your library, and say which predictions not to trust."""
 
-    foundation_model: Literal["unimol", "unimol2", "minimol", "ecfp", "descriptors"] | None = None
+    foundation_model: (
+        Literal["unimol", "unimol2", "minimol", "ecfp", "descriptors", "esm"] | None
+    ) = None
     """One encoder in place of --views."""
     views: str | None = None
-    """Features side by side: of unimol, unimol2, minimol, ecfp, descriptors, distances; default:
-    minimol,ecfp,descriptors,distances, with --ood synthetic without distances."""
+    """Features side by side: of unimol, unimol2, minimol, ecfp, descriptors, esm, distances;
+    default: minimol,ecfp,descriptors,distances, for sequences esm,distances; with --ood synthetic
+    without distances."""
     detector: DetectorName | None = "auto"
     """An energy head (dpo, bce, mse, hinge), or a detector that is fitted at once; auto takes the
     best on validation."""
@@ -81,7 +86,7 @@ def run_screen(settings: ScreenSettings) -> dict[str, Any]:
             "force_recompute_cache": False, "dataset": None,
         }
     )  # fmt: skip
-    scores = run_scoring(score)
+    scores = run_scoring(of_file(score, settings.library))
     verdict = verdict_of(settings.output_dir, training, scores)
     write_atomically(f"{settings.output_dir}/verdict.json", json_bytes(verdict))
     return {"training": training, "scores": scores, "verdict": verdict}
@@ -105,19 +110,23 @@ def check_screen(settings: ScreenSettings) -> None:
         raise InputError("--data_file does nothing here: give --id_file and --library")
     if settings.views and settings.foundation_model:
         raise InputError("--foundation_model and --views say the same; leave one of them out")
-    data_files(settings.library)  # before the training is waited for
+    data_files(settings.library, settings.sequence_column)  # before the training is waited for
 
 
-def screen_views(ood: str | None) -> str:
-    """The views that are taken if none are asked for, by `--ood`."""
-    return SYNTHETIC_VIEWS if ood == SYNTHETIC else SCREEN_VIEWS
+def screen_views(ood: str | None, kind: Kind = SMILES) -> str:
+    """The views that are taken if none are asked for, by `--ood` and the kind of molecules."""
+    views = SCREEN_VIEWS[kind.name]
+    return views if ood == SYNTHETIC else f"{views},{DISTANCES}"
 
 
 def _trained(settings: ScreenSettings) -> dict[str, Any]:
     """The content of training_stats.json, of this or of an earlier run with the same settings."""
     folder = f"{settings.output_dir}/{TRAINING_FOLDER}"
     names = [f.name for f in fields(TrainSettings)]
-    views = settings.views or settings.foundation_model or screen_views(settings.ood)
+    views = settings.views or settings.foundation_model
+    if views is None:
+        source = of_file(settings, settings.id_file)
+        views = screen_views(settings.ood, kind_of_source(source))
     given = {name: getattr(settings, name) for name in names if name != "foundation_model"}
     library = settings.library if settings.ood == "library" else None
     own = TrainSettings(**{**given, "views": views, "output_dir": folder, "library": library})
@@ -144,7 +153,10 @@ def _identity(own: TrainSettings) -> dict[str, Any]:
         "weights": own.weights,
         **size,
         "files": [
-            version_of(file) for name in files if name is not None for file in data_files(name)
+            version_of(file)
+            for name in files
+            if name is not None
+            for file in data_files(name, own.sequence_column)
         ],
     }
 

@@ -25,6 +25,8 @@ from pipeline.encoding.structures import with_structures
 from pipeline.encoding.tables import CONFORMERS, REJECTIONS, TO_ENCODE
 from pipeline.molecules.folders import DataFile
 from pipeline.molecules.formats import stream_rows
+from pipeline.molecules.kinds import SMILES, Kind, named_for
+from pipeline.molecules.parsers import Parser
 from pipeline.molecules.raw_rows import STRUCTURES
 from pipeline.molecules.rejected import REJECTED, with_ids
 from pipeline.molecules.settings import LibrarySettings
@@ -78,12 +80,12 @@ def chunk_name(file: int, place: int) -> str:
     return f"part-{file:05d}-{place:07d}"
 
 
-def look_up(chunk: pa.Table, step: Step, fragments: str) -> pa.Table:
+def look_up(chunk: pa.Table, step: Step, parser: Parser) -> pa.Table:
     """Parse a chunk's rows and find in the store what it has of their molecules.
 
     Parameters
     ----------
-    fragments : as of `parse_block`.
+    parser : of the source, see `parser_of`.
 
     Returns
     -------
@@ -92,7 +94,7 @@ def look_up(chunk: pa.Table, step: Step, fragments: str) -> pa.Table:
         `molecules` ready to encode, or rejected before (TO_ENCODE); `unmade`, without a conformer
         (TO_EMBED).
     """
-    parsed = parse_block(unpacked(chunk["rows"][0]), fragments, fingerprints=True)
+    parsed = parse_block(unpacked(chunk["rows"][0]), parser, fingerprints=True)
     found, plain = {}, parsed.drop_columns([FINGERPRINT])
     for view, plan in ray.get(step.plans).items():
         for name, table in _look_up(plain, plan, step.run).items():
@@ -187,12 +189,12 @@ class ScoreChunk:
                 f"{rows.num_rows} rows went into a chunk, {scores.num_rows} were scored and "
                 f"{rejected.num_rows} rejected; this is a fault of MolSieve, please report it"
             )
-        name = chunk["chunk"][0].as_py()
+        name, kind = chunk["chunk"][0].as_py(), self.judge.checkpoint.kind
         if rejected.num_rows:
-            write(self.output, REJECTED_FOLDER, name, rejected)
+            write(self.output, REJECTED_FOLDER, name, rejected, kind)
         else:  # an earlier attempt may have rejected some
             remove(f"{self.output}/{REJECTED_FOLDER}/{name}.parquet")
-        write(self.output, SCORES_FOLDER, name, scores)
+        write(self.output, SCORES_FOLDER, name, scores, kind)
         metrics.count("scored", scores.num_rows)
         counts = {
             "rows": rows.num_rows,
@@ -234,9 +236,10 @@ class ScoreChunk:
         return scores.set_column(0, "id", scored["id"])
 
 
-def write(output: str, folder: str, chunk: str, table: pa.Table) -> None:
-    """Write a chunk's table into a folder of the output."""
-    write_atomically(f"{output}/{folder}/{chunk}.parquet", parquet_bytes(table))
+def write(output: str, folder: str, chunk: str, table: pa.Table, kind: Kind = SMILES) -> None:
+    """Write a chunk's table into a folder of the output, its columns named as of the kind."""
+    content = parquet_bytes(named_for(table, kind))
+    write_atomically(f"{output}/{folder}/{chunk}.parquet", content)
 
 
 def packed(table: pa.Table) -> bytes:

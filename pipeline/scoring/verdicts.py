@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.detectors.feature_space import Described
 from pipeline.evaluation.calibration import Calibration
-from pipeline.molecules.fingerprints import BITS, packed_ecfp4
+from pipeline.molecules.fingerprints import packed_fingerprints
 from pipeline.molecules.neighbours import nearest
 from pipeline.molecules.sources import FINGERPRINT
 from pipeline.scoring.levels import SCORES, Levels, relevelled
@@ -50,8 +50,8 @@ class Judge:
 
     @cached_property
     def known_bits(self) -> np.ndarray:
-        """Fingerprints (n, 256) of `known`."""
-        return packed_ecfp4(self.known["smiles"].to_pylist())
+        """Packed fingerprints (n, w) of `known`."""
+        return packed_fingerprints(self.known["smiles"].to_pylist(), self.checkpoint.kind)
 
     def ready(self) -> Judge:
         """This, with what is computed once and used by all actors."""
@@ -70,8 +70,9 @@ class Judge:
         own = self.checkpoint.references.rows(keys)
         bits = np.frombuffer(b"".join(rows[FINGERPRINT].to_pylist()), np.uint8)
         molecules = Described(
-            blocks, rows["smiles"].to_pylist(), own, bits.reshape(len(keys), BITS // 8)
-        )
+            blocks, rows["smiles"].to_pylist(), own, bits.reshape(len(keys), -1),
+            self.checkpoint.kind,
+        )  # fmt: skip
         energies = self.checkpoint.scores(molecules, device)
         p_values = self.calibration.p_values(energies)
         if self.cross is not None:

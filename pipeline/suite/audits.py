@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from pipeline.evaluation.audit import find_rivals
 from pipeline.evaluation.metrics import auroc
+from pipeline.molecules.kinds import Kind
 from pipeline.runtime.files import json_bytes, write_atomically
 from pipeline.suite.roles import LEAST_TESTS, training_of, unseen
 
@@ -22,7 +23,7 @@ def audit_file(output_dir: str, molecules: str, tests: str) -> str:
 
 
 def make_audits(
-    molecules: pa.Table, tests: Mapping[str, pa.Table], seed: int
+    molecules: pa.Table, tests: Mapping[str, pa.Table], seed: int, kind: Kind
 ) -> dict[str, dict[str, Any]]:
     """Audit the test sets of what is trained on one sample, and write each.
 
@@ -30,6 +31,7 @@ def make_audits(
     ----------
     molecules : the sample, with roles.
     tests : by the file to write, test molecules with roles; those that training saw are left out.
+    seed, kind : as of `find_rivals`.
 
     Returns
     -------
@@ -45,7 +47,7 @@ def make_audits(
         found: dict[str, Any] = {}
         if min((~is_ood).sum(), is_ood.sum()) >= LEAST_TESTS:
             smiles = table["smiles"].to_pylist()
-            rivals = find_rivals(training, smiles, is_ood, seed=seed)
+            rivals = find_rivals(training, smiles, is_ood, seed=seed, kind=kind)
             descriptor, tanimoto = rivals.scores
             found = {
                 "best_descriptor": rivals.name,

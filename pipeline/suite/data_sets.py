@@ -7,21 +7,23 @@ import json
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 import fsspec
 import pyarrow as pa
 
-from pipeline.molecules.folders import data_files
+from pipeline.molecules.folders import data_files, kind_of_source
 from pipeline.molecules.formats import check_files, read_rows
+from pipeline.molecules.kinds import SEQUENCE
 from pipeline.molecules.roles import ROLES, assign_roles, ood_wanted
 from pipeline.molecules.settings import SamplingSettings, SourceSettings, SplitSettings
 from pipeline.molecules.sources import Molecules, parse_rows
 from pipeline.molecules.splitting.run import run_splitting
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import absolute
+from pipeline.runtime.ray_train import decisive
 from pipeline.suite.named_data import is_named, named_file
 from pipeline.suite.roles import tests_of
 from pipeline.suite.settings import SuiteSettings, check_value
@@ -241,9 +243,8 @@ def _from_split(settings: TrainSettings, split: SplitSettings) -> TrainSettings:
     """The settings that read the split; it is made if no run before has made it."""
     name = hashlib.blake2b(digest_size=8)
     where = ("output", "data_file", "dataset")
-    decides = {key: value for key, value in asdict(split).items() if key not in where}
-    name.update(json.dumps(decides, sort_keys=True).encode())
-    for file in data_files(split.data_file):
+    name.update(json.dumps(decisive(split, where), sort_keys=True).encode())
+    for file in data_files(split.data_file, split.sequence_column):
         with fsspec.open(file.uri, "rb") as content:
             while piece := content.read(2**20):
                 name.update(piece)
@@ -256,6 +257,9 @@ def _from_split(settings: TrainSettings, split: SplitSettings) -> TrainSettings:
     # The split names its columns itself.
     label = "reg_label" if split.label_column else None
     none = {f"{column}_column": None for column in ("id", "domain", "split")}
+    kind = kind_of_source(split)
+    if kind == SEQUENCE:
+        none["sequence_column"] = kind.name
     return replace(settings, data_file=uri, smiles_column="smiles", label_column=label, **none)
 
 

@@ -164,7 +164,9 @@ class Suite:
         every = each.source.molecules
         drawn = every.filter(pc.is_in(every["id"], ids.combine_chunks()))
         encoded = encode_views(drawn, each.source, plans)
-        write_rejected(encoded.rejected, f"{self.output_dir}/rejected/{data}/{encoder}")
+        write_rejected(
+            encoded.rejected, f"{self.output_dir}/rejected/{data}/{encoder}", kind=each.source.kind
+        )
         return _Stored(encoded, plans, device)
 
     def tested_on(self, data: str) -> list[str]:

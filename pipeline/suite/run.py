@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from pipeline.encoding.kinds import kind_of_views
 from pipeline.encoding.views import check_encoders
+from pipeline.molecules.kinds import Kind
 from pipeline.runtime.cluster import start_ray
 from pipeline.runtime.errors import InputError, reason_of
 from pipeline.runtime.files import json_bytes, read_json, remove, result_or_error, write_atomically
@@ -178,7 +180,7 @@ class Audited(NamedTuple):
     uris: dict[str, str]
     found: dict[str, dict[str, Any] | None]
     labels: dict[str, dict[str, str]]
-    todo: list[tuple[pa.Table, dict[str, pa.Table], int]]
+    todo: list[tuple[pa.Table, dict[str, pa.Table], int, Kind]]
 
     def told(
         self, made: Mapping[str, Any], reasons: Mapping[str, str]
@@ -210,9 +212,11 @@ def _audits(suite: Suite, cells: Sequence[Cell]) -> Audited:
         labels[uri] = {"data": own.data, "test_data": tests.data}
         found[uri] = read_json(uri)
         if found[uri] is None:
-            todo.setdefault(own.digest, (own, {}))[1][uri] = tests.tests
+            kind = kind_of_views(training.settings.view_names)
+            todo.setdefault(own.digest, (own, kind, {}))[-1][uri] = tests.tests
     if todo:
         log.info("audit: the best descriptor and Tanimoto, on %s test sets, beside the cells",
-                 sum(len(tests) for _, tests in todo.values()))  # fmt: skip
+                 sum(len(tests) for *_, tests in todo.values()))  # fmt: skip
     seed = suite.settings.data_seed
-    return Audited(uris, found, labels, [(o.molecules, tests, seed) for o, tests in todo.values()])
+    waiting = [(own.molecules, tests, seed, kind) for own, kind, tests in todo.values()]
+    return Audited(uris, found, labels, waiting)

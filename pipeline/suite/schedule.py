@@ -15,6 +15,7 @@ import ray
 
 from pipeline.detectors.registry import ENERGY_HEADS
 from pipeline.encoding.views import EncodedViews
+from pipeline.molecules.kinds import Kind
 from pipeline.runtime.cluster import MAX_RESOURCES, cluster_cores, is_one_node
 from pipeline.runtime.errors import DamagedFile, reason_of
 from pipeline.runtime.telemetry import PROGRESS_SECONDS, Progress
@@ -130,7 +131,7 @@ class Audits:
     todo : of each sample what `make_audits` takes.
     """
 
-    def __init__(self, todo: Sequence[tuple[pa.Table, Mapping[str, pa.Table], int]]):
+    def __init__(self, todo: Sequence[tuple[pa.Table, Mapping[str, pa.Table], int, Kind]]):
         self.todo = todo
         self.refs: list[ray.ObjectRef] = []
 
@@ -151,7 +152,7 @@ class Audits:
         self.start()
         made: dict[str, Any] = {}
         failed: Failures = {}
-        for ref, (_, tests, _) in zip(self.refs, self.todo):
+        for ref, (_, tests, *_) in zip(self.refs, self.todo):
             try:
                 made |= ray.get(ref)
             except ray.exceptions.RayError as error:  # the cells, which took long, still count

@@ -26,6 +26,8 @@ from pipeline.detectors.energy_head import EnergyHead, energies_of
 from pipeline.detectors.feature_space import Described, FeatureSpace
 from pipeline.detectors.registry import detector_class
 from pipeline.encoders.unimol.finetuning.finetuned import ENCODER, FinetunedEncoder
+from pipeline.encoding.kinds import kind_of_views
+from pipeline.molecules.kinds import Kind
 from pipeline.runtime.files import json_bytes, parquet_bytes, write_atomically
 from pipeline.store.checkpoint_folder import (
     CONFIG,
@@ -89,6 +91,11 @@ class Checkpoint:
     def of_role(self, *roles: str) -> pa.Table:
         """The molecules of some roles."""
         return self.molecules.filter(pc.is_in(self.molecules["role"], pa.array(roles)))
+
+    @cached_property
+    def kind(self) -> Kind:
+        """The kind of molecules that it judges."""
+        return kind_of_views(self.space.views)
 
     @cached_property
     def references(self) -> References:

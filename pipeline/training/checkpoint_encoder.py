@@ -52,7 +52,10 @@ def described_from_store(checkpoint: Checkpoint, molecules: pa.Table, plans: Pla
     """Molecules (`key`, `smiles`) whose features the store has, as the checkpoint takes them."""
     keys = molecules["key"].to_pylist()
     blocks = {view: plan.tables.features.read_features(keys) for view, plan in plans.items()}
-    return Described(blocks, molecules["smiles"].to_pylist(), checkpoint.references.rows(keys))
+    return Described(
+        blocks, molecules["smiles"].to_pylist(), checkpoint.references.rows(keys),
+        kind=checkpoint.kind,
+    )  # fmt: skip
 
 
 def check_same_encoder(checkpoint: Checkpoint, data: TrainSettings) -> None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.detectors.feature_space import Described
+from pipeline.encoding.kinds import kind_of_views
 from pipeline.encoding.views import EncodedViews
 
 log = logging.getLogger(__name__)
@@ -54,4 +55,7 @@ class References:
     def described(self, molecules: pa.Table, encoded: EncodedViews) -> Described:
         """Molecules (`key`, `smiles`) that were encoded, as a feature space takes them."""
         keys = molecules["key"].to_pylist()
-        return Described(encoded.blocks(keys), molecules["smiles"].to_pylist(), self.rows(keys))
+        return Described(
+            encoded.blocks(keys), molecules["smiles"].to_pylist(), self.rows(keys),
+            kind=kind_of_views(encoded.results),
+        )  # fmt: skip

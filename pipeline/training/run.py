@@ -144,7 +144,7 @@ def run_trainings(
     for each in several:
         _write_summary(shared, each)
         if each is not several[0]:  # the first has its rejected rows
-            write_rejected(shared.encoded.rejected, each.output_dir)
+            write_rejected(shared.encoded.rejected, each.output_dir, kind=shared.source.kind)
     heads = [replace(each, loss=detectors_of(each)[0]) for each in several]
     molecules, encoded, space = shared.encoded.molecules, shared.encoded, shared.space
     made = train_heads(molecules, encoded, space, heads, shared.device, share)
@@ -168,7 +168,7 @@ def _prepare(settings: TrainSettings) -> Prepared:
     plans, source, sample = _open(settings, notes, finetuning)
     settings, device = decided(settings, plans)
     encoded = encode_views(sample, source, plans)
-    write_rejected(encoded.rejected, settings.output_dir)
+    write_rejected(encoded.rejected, settings.output_dir, kind=source.kind)
     is_synthetic = settings.ood == SYNTHETIC
     roles = [role for role in TRAINING_ROLES if not (is_synthetic and role.startswith("ood"))]
     require_roles(encoded, roles, settings.id_file or settings.data_file)

@@ -8,6 +8,7 @@ from the OOD molecules, by whole clusters of similar molecules.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from importlib.resources import as_file, files
@@ -16,8 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.encoding.views import Plans, check_encoders, plan_views
+from pipeline.encoding.kinds import kind_of_views
+from pipeline.encoding.plan import check_kind
+from pipeline.encoding.views import Plans, check_encoders, encoders_of, plan_views
+from pipeline.molecules.folders import kind_of_source, of_file
 from pipeline.molecules.formats import check_files, read_rows
+from pipeline.molecules.kinds import SEQUENCE
 from pipeline.molecules.rejected import REJECTED
 from pipeline.molecules.sampling import sampled_rows
 from pipeline.molecules.settings import SamplingSettings
@@ -90,10 +95,18 @@ def check_training_set(settings: TrainSettings) -> list[str]:
         )
     ood = ood_source(settings)
     _check_no_effect(settings)
-    notes = check_files(_id_settings(settings))
+    own = _id_settings(settings)
+    notes = check_files(own)
+    if ood == BACKGROUND and kind_of_source(own) == SEQUENCE:
+        raise InputError(
+            "--ood background has molecules as SMILES alone; give sequences unlike the training "
+            "set by --ood_file, or take --ood library or --ood synthetic"
+        )
+    check_encoders(own, settings.view_names)
     if ood in ("file", "library"):
-        notes += check_files(_ood_settings(settings, ood))
-    check_encoders(_id_settings(settings), settings.view_names)
+        others = _ood_settings(settings, ood)
+        notes += check_files(others)
+        check_kind(others, encoders_of(settings.view_names))
     return notes
 
 
@@ -137,6 +150,8 @@ def open_training_set(
         inside.rows + outside.rows,
         inside.fragments_removed + outside.fragments_removed,
         [*notes, *told],
+        inside.kind,
+        Counter(inside.tidied) + Counter(outside.tidied),
     )
     for line in told:
         log.info("%s", line)
@@ -144,7 +159,7 @@ def open_training_set(
 
 
 def _id_settings(settings: TrainSettings) -> TrainSettings:
-    return replace(settings, data_file=settings.id_file, split_column=None)
+    return of_file(settings, settings.id_file, split_column=None)
 
 
 def _ood_settings(settings: TrainSettings, ood: str) -> TrainSettings:
@@ -153,7 +168,7 @@ def _ood_settings(settings: TrainSettings, ood: str) -> TrainSettings:
     plain = {"label_column": None, "domain_column": None, "split_column": None}
     if ood == "file":  # its ids are seen in messages alone
         plain["id_column"] = None
-    return replace(settings, data_file=file, dataset=None, **plain)
+    return of_file(settings, file, dataset=None, **plain)
 
 
 def _outside(settings: TrainSettings, ood: str, inside: pa.Table) -> tuple[Molecules, list[str]]:
@@ -263,7 +278,8 @@ def _dealt(clusters: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _clusters(molecules: pa.Table, settings: TrainSettings, whose: str) -> np.ndarray:
     """Each molecule's cluster of similar ones: (n,). InputError if nearly all are alike."""
     count = max(LEAST_CLUSTERS, min(CLUSTERS, molecules.num_rows // LEAST_A_CLUSTER))
-    found = at_most(molecules["smiles"].to_pylist(), count, settings.data_seed)
+    kind = kind_of_views(settings.view_names)
+    found = at_most(molecules["smiles"].to_pylist(), count, settings.data_seed, kind)
     if found.max() + 1 < LEAST_CLUSTERS:
         raise InputError(
             f"{whose}: {molecules.num_rows:,} molecules have {found.max() + 1} different "

@@ -18,9 +18,10 @@ class Described:
 
     Attributes
     ----------
-    bits : packed ECFP4, uint8 (n, 256).
+    bits : packed fingerprints, uint8 (n, w): ECFP4, or of sequences k-mers.
     views : standardised features by view, float32 (n, width) each.
-    descriptors : those of `pipeline.molecules.descriptors`, float64 (n, 13).
+    descriptors : of `pipeline.molecules.descriptors.descriptor_values`, float64 (n, 13); of
+        sequences (n, 26).
     """
 
     bits: np.ndarray

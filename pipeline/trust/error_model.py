@@ -92,13 +92,13 @@ class ErrorModel:
         Parameters
         ----------
         smiles : for messages.
-        bits : packed ECFP4, (n, 256).
+        bits : packed fingerprints, (n, w).
         labels : (n,), numbers, or 0 and 1 alone.
         views : features (n, width) by view, standardised on these molecules.
         property_model : forest, mlp, gp; None with the user's own `predictions`.
         predictions : (n,), the user's own, each made without its molecule (out-of-fold).
         spread : (n,), how unsure the user's own model is; larger: less sure.
-        descriptors : (n, 13), or None.
+        descriptors : of `descriptor_values`, (n, 13) or, of sequences, (n, 26); or None.
         calibration : rows of the molecules that intervals are calibrated on, and nothing is fitted
             to; None: an eighth, drawn at random.
         jobs : cores, −1 for all.

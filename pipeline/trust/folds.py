@@ -19,7 +19,7 @@ def cluster_folds(bits: np.ndarray, seed: int) -> np.ndarray | None:
 
     Parameters
     ----------
-    bits : packed fingerprints (n, 256).
+    bits : packed fingerprints (n, w).
 
     Returns
     -------

@@ -21,7 +21,7 @@ AT_ONCE = 2048
 
 
 def tanimoto(queries: np.ndarray, references: np.ndarray) -> np.ndarray:
-    """Similarities of packed fingerprints (n, 256) and (r, 256): float64 (n, r).
+    """Similarities of packed fingerprints (n, w) and (r, w): float64 (n, r).
 
     Two molecules without any bit are alike.
     """

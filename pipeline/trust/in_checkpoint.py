@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import fsspec
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pipeline.detectors.feature_space import Described, FeatureSpace
 from pipeline.encoding.views import plan_views
 from pipeline.molecules.descriptors import descriptor_values
+from pipeline.molecules.folders import of_file
 from pipeline.molecules.formats import read_rows
 from pipeline.molecules.sources import parse_rows
 from pipeline.runtime.errors import InputError
@@ -75,7 +76,7 @@ class KeptErrors:
         if there.any():
             some = molecules.take(there)
             found = self.model.predict(
-                some.bits, encoded_views(space, some), descriptor_values(some.smiles),
+                some.bits, encoded_views(space, some), descriptor_values(some.smiles, some.kind),
                 predictions=None if given is None else given[there], own=own[there],
             )  # fmt: skip
             for whole, values in zip(made, found):
@@ -100,8 +101,8 @@ def read_predictions(settings: TrainSettings, file: str | None = None) -> pa.Tab
     file = file or settings.predictions
     if file is None:
         return None
-    source = replace(
-        settings, data_file=file, dataset=None, label_column=settings.prediction_column,
+    source = of_file(
+        settings, file, dataset=None, label_column=settings.prediction_column,
         domain_column=None, split_column=None, id_column=None, structures="made",
     )  # fmt: skip
     try:
@@ -163,7 +164,8 @@ def fit_errors(
     model = ErrorModel.fit(
         smiles, shown.bits, labelled["label"].to_numpy(), encoded_views(checkpoint.space, shown),
         property_model=settings.property_model, predictions=given,
-        descriptors=descriptor_values(smiles), calibration=calibrates, seed=settings.seed,
+        descriptors=descriptor_values(smiles, shown.kind), calibration=calibrates,
+        seed=settings.seed,
     )  # fmt: skip
     files = {**model.save(), KEYS: json_bytes(keys)}
     for name, content in files.items():

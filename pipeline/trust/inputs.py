@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.molecules.descriptors import DESCRIPTORS
+from pipeline.molecules.descriptors import names_of
 from pipeline.molecules.neighbours import nearest
 from pipeline.trust.described import Described
 from pipeline.trust.property_models import Predicted
@@ -93,7 +93,8 @@ class Known:
             values[f"distance to the nearest by {name}"] = near
             values[f"Mahalanobis distance by {name}"] = mahalanobis
         if asked.descriptors is not None:
-            values |= dict(zip(DESCRIPTORS, np.asarray(asked.descriptors, float).T))
+            described = np.asarray(asked.descriptors, float)
+            values |= dict(zip(names_of(described), described.T))
         labels, weights = self.labels[found.index], similarity + LEAST_WEIGHT
         values["spread of the neighbours' labels"] = labels.std(axis=1)
         near_label = (weights * labels).sum(axis=1) / weights.sum(axis=1)

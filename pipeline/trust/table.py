@@ -7,10 +7,11 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from pipeline.molecules.columns import named
-from pipeline.molecules.fingerprints import packed_ecfp4
-from pipeline.molecules.folders import data_files
+from pipeline.molecules.fingerprints import packed_fingerprints
+from pipeline.molecules.folders import data_files, of_file
 from pipeline.molecules.formats import check_files, opened, read_rows
 from pipeline.molecules.neighbours import nearest
+from pipeline.molecules.parsers import parser_of
 from pipeline.molecules.rejected import check_any_left
 from pipeline.molecules.settings import LibrarySettings, SourceSettings
 from pipeline.molecules.sources import REJECTED, parse_block
@@ -64,12 +65,13 @@ def read_predictions(settings: TrustSettings) -> Predictions:
     here = {n: each for n, each in asked.items() if n != "label" or settings.label_file is None}
     columns = {name: _numbers(source, column, flag) for name, (flag, column) in here.items()}
     rows = read_rows(source)
-    parsed = parse_block(rows, settings.fragments)
+    parser = parser_of(source)
+    parsed = parse_block(rows, parser)
     if settings.label_file is not None:
         columns["label"], told = _labels(settings, parsed["smiles"].to_pylist())
         notes = [*notes, *told]
     bad = parsed.filter(parsed["reason"].is_valid()).select(REJECTED.names)
-    check_any_left(bad, parsed.num_rows, settings.data_file)
+    check_any_left(bad, parsed.num_rows, settings.data_file, parser.kind)
     left_out, keep = {}, np.ones(parsed.num_rows, bool)
     reasons = {"no molecule": ~parsed["reason"].is_null().to_numpy(zero_copy_only=False)}
     reasons |= {f"no {name}": ~np.isfinite(values) for name, values in columns.items()}
@@ -117,7 +119,7 @@ def _asked(settings: TrustSettings) -> dict[str, tuple[str, str]]:
 
 def _source(settings: TrustSettings, file: str) -> SourceSettings:
     own = {f.name: getattr(settings, f.name) for f in fields(LibrarySettings)}
-    return SourceSettings(**{**own, "data_file": file, "split_column": settings.split_column})
+    return of_file(SourceSettings(**own, split_column=settings.split_column), file)
 
 
 def _numbers(source: SourceSettings, column: str, flag: str) -> np.ndarray:
@@ -137,7 +139,7 @@ def _labels(settings: TrustSettings, smiles: list[str | None]) -> tuple[np.ndarr
     source = replace(_source(settings, settings.label_file), id_column=None, split_column=None)
     notes = check_files(source)
     values = _numbers(source, settings.label_column, "--label_column")
-    parsed = parse_block(read_rows(source), settings.fragments)
+    parsed = parse_block(read_rows(source), parser_of(source))
     known: dict[str, float] = {}
     differ = 0
     for molecule, reason, value in zip(
@@ -158,9 +160,10 @@ def _likeness(
     """Distances to the training set, similarity to its nearest molecule (n,), and notes."""
     source = replace(_source(settings, settings.id_file), id_column=None, split_column=None)
     notes = check_files(source)
-    parsed = parse_block(read_rows(source), settings.fragments)
+    parser = parser_of(source)
+    parsed = parse_block(read_rows(source), parser)
     bad = parsed.filter(parsed["reason"].is_valid()).select(REJECTED.names)
-    check_any_left(bad, parsed.num_rows, settings.id_file)
+    check_any_left(bad, parsed.num_rows, settings.id_file, parser.kind)
     known = parsed.filter(parsed["reason"].is_null())["smiles"].to_pylist()
     if bad.num_rows:
         notes.append(f"{bad.num_rows:,} rows of --id_file are no molecules and left out")
@@ -170,7 +173,8 @@ def _likeness(
             f"{inside:,} molecules of the table are in --id_file: errors on molecules of the "
             "training say nothing of new ones, unless their predictions are out-of-fold"
         )
-    found = nearest(packed_ecfp4(smiles), packed_ecfp4(sorted(set(known))), NEIGHBOURS)
+    prints = [packed_fingerprints(each, parser.kind) for each in (smiles, sorted(set(known)))]
+    found = nearest(*prints, NEIGHBOURS)
     similarity = found.similarity.astype(float)
     distances = {NEAREST: 1 - similarity[:, 0], MEAN: 1 - similarity.mean(axis=1)}
     return distances, similarity[:, 0], notes

@@ -83,7 +83,7 @@ def _audit(checkpoint: Checkpoint, settings: TrainSettings) -> dict[str, Any]:
     scores = checkpoint.scores(described_from_store(checkpoint, tests, plans))
     made = audit(
         checkpoint.of_role("id_train", "ood_train"), tests["smiles"].to_pylist(), is_ood, scores,
-        bootstrap_samples=RESAMPLES, seed=settings.seed,
+        bootstrap_samples=RESAMPLES, seed=settings.seed, kind=checkpoint.kind,
     )  # fmt: skip
     if made.get("warning"):
         log.warning("%s", made["warning"])

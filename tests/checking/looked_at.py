@@ -10,6 +10,7 @@ from pipeline.checking.settings import CheckSettings
 from pipeline.checking.tally import Tally, tally_of
 from pipeline.molecules.folders import data_files
 from pipeline.molecules.formats import stream_rows
+from pipeline.molecules.parsers import SmilesParser
 
 
 def told(path: Path, **changes) -> tuple[Understood, dict[str, list[str]]]:
@@ -25,5 +26,5 @@ def tally_of_file(path: Path, rows: int, **changes) -> Tally:
     """The tally of a file, made of so many rows at a time."""
     [file], total = data_files(str(path)), Tally()
     for piece in stream_rows(file, CheckSettings(data_file=str(path), **changes), rows):
-        total.add(tally_of(piece, file.stem, "keep", 3), 3)
+        total.add(tally_of(piece, file.stem, SmilesParser(), 3), 3)
     return total

@@ -18,6 +18,8 @@ from pipeline.encoding.costs import Costs, costs_of, keep_costs
 from pipeline.encoding.plan import plan_encoding
 from pipeline.encoding.settings import EncodeSettings
 from pipeline.molecules.formats import read_rows
+from pipeline.molecules.kinds import SMILES
+from pipeline.molecules.parsers import SmilesParser
 from pipeline.molecules.raw_rows import RAW, raw_rows
 from pipeline.molecules.reading.content import Content
 from pipeline.runtime.errors import InputError
@@ -84,8 +86,9 @@ def test_a_whole_tally_is_that_of_its_pieces(library):
 
 
 def understood(path, tally):
-    return Understood(CheckSettings(data_file=str(path)), 1, Content("a table", [], None), {}, [],
-                      tally, {}, None)  # fmt: skip
+    content = Content("a table", [], None)
+    settings = CheckSettings(data_file=str(path))
+    return Understood(settings, 1, content, {}, SMILES, [], tally, {}, None)
 
 
 def test_many_reasons_that_quote_their_row_lose_no_row(tmp_path):
@@ -93,7 +96,7 @@ def test_many_reasons_that_quote_their_row_lose_no_row(tmp_path):
     rows = raw_rows({"id": list(map(str, range(30_000))), "smiles": written}, 30_000, RAW)
     total = Tally()
     for start in range(0, 30_000, 4000):
-        total.add(tally_of(rows.slice(start, 4000), "d", "keep", 3), 3)
+        total.add(tally_of(rows.slice(start, 4000), "d", SmilesParser(), 3), 3)
     assert (total.rows, total.molecules, total.rejected) == (30_000, 0, 30_000)
     lines = dict(understood(tmp_path / "d.csv", total).lines())
     assert lines["rows"] == "30,000 in = 0 molecules + 30,000 rejected"
@@ -232,3 +235,17 @@ def test_an_encoder_that_is_named_says_what_a_run_would_cost(
     assert found.cost.core_hours == pytest.approx(left * 4 / 3600)
     assert found.cost.gigabytes == pytest.approx(left * 2) and found.cost.gpu_hours == 0
     assert "as measured on 1,000 molecules" in lines["cost"][0]
+
+
+def test_proteins_are_told_as_sequences(tmp_path):
+    path = save(tmp_path / "d.fasta", ">a\nMKLV\n>b\nmklv*\n>c\nMK-LV\n")
+    found, lines = told(path, report=str(tmp_path / "report.json"))
+    assert lines["file"] == [f"{path}: a FASTA file"]
+    assert "sequence from '(sequence)'" in lines["columns"][0]
+    assert lines["rows"] == ["3 in = 2 sequences + 1 rejected"]
+    assert lines["rejected"] == ["1: sequence has gaps, as in an alignment; leave them out"]
+    assert "fragments" not in lines and "structures" not in lines
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["molecules_are"] == "sequence" and report["distinct_molecules"] == 1
+    with pytest.raises(InputError, match="d.fasta holds sequences, and ecfp takes SMILES"):
+        told(path, foundation_model="ecfp")

@@ -54,7 +54,8 @@ def expected(ray_session, encoder_in_process, lines, small_weights, tmp_path_fac
 @pytest.fixture(scope="module")
 def cluster(expected) -> Iterator[Cluster]:
     """A head without cores and two nodes of one core each; commands join it."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    head = {"num_cpus": 0, "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(2):
         made.add_node(num_cpus=1)
     with pytest.MonkeyPatch.context() as patch:
@@ -213,7 +214,8 @@ def growing(tmp_path) -> Iterator[dict[str, str]]:
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         "RAY_CLOUD_INSTANCE_ID": HEAD_NODE, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_NODE,
     }  # fmt: skip
-    flags = ["--num-cpus=0", f"--autoscaling-config={tmp_path / 'cluster.json'}"]
+    flags = ["--num-cpus=0", f"--autoscaling-config={tmp_path / 'cluster.json'}",
+             "--include-dashboard=false", "--include-log-monitor=false"]  # fmt: skip
     with started_head(tmp_path, port, *flags, **environment):
         yield {"RAY_ADDRESS": address, "MOLSIEVE_MAX_RESOURCES": '{"CPU": 2}'}
 

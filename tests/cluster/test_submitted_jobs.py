@@ -30,20 +30,24 @@ class Head(NamedTuple):
     metrics: str
     environment: dict[str, str]
 
-    def job(self, *words: str) -> subprocess.Popen:
-        """`ray job WORDS`."""
-        command, *others = words
-        return subprocess.Popen(
-            [RAY, "job", command, "--address", self.address, *others],
-            env=self.environment, cwd=REPOSITORY, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+    def told(self, path: str) -> dict[str, str]:
+        """What `ray job logs` and `ray job status` ask, without a process of their own."""
+        token = Path(self.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
+        headers = {"Authorization": f"Bearer {token}"}
+        request = urllib.request.Request(f"{self.address}/api/jobs/{path}", headers=headers)
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
 
     def submit(self, name: str, job: str, **flags: object) -> subprocess.Popen:
         """As docs/cluster.md submits: the working directory travels to the cluster."""
         words = [word for key, value in flags.items() for word in (f"--{key}", str(value))]
         python = [sys.executable, "-m", f"jobs.{job}", *words]
-        return self.job("submit", "--submission-id", name, "--working-dir", ".", "--", *python)
+        ray_job = [RAY, "job", "submit", "--address", self.address, "--submission-id", name]
+        return subprocess.Popen(
+            [*ray_job, "--working-dir", ".", "--", *python],
+            env=self.environment, cwd=REPOSITORY, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -92,16 +96,16 @@ def driver_of(folder: Path) -> psutil.Process:
 
 
 def test_a_submitted_job_does_what_the_command_does_also_when_it_was_killed_before(
-    ray_session, head, failing, small_weights, moses_smiles, tmp_path
+    ray_session, encoder_in_process, head, failing, small_weights, moses_smiles, tmp_path
 ):
     lines = [*moses_smiles[:60], "nonsense"]
     (tmp_path / "direct").mkdir()
-    direct = encode_file(tmp_path / "direct", lines, small_weights)
+    direct = encode_file(tmp_path / "direct", lines, small_weights, conformer_method="etkdg")
     (tmp_path / "rows.smi").write_text("\n".join(lines))
     flags = {
         "data_file": tmp_path / "rows.smi", "weights": small_weights, "device": "cpu",
         "cache_root": tmp_path / "store", "output_dir": tmp_path / "out", "precision": "fp32",
-        "encoder_workers": 1, "encoding_batch_size": 8,
+        "encoder_workers": 1, "encoding_batch_size": 8, "conformer_method": "etkdg",
     }  # fmt: skip
     job = head.submit("killed", "encode", **flags)
     deadline = time.monotonic() + LIMIT_SECONDS
@@ -121,8 +125,7 @@ def test_a_submitted_job_does_what_the_command_does_also_when_it_was_killed_befo
         time.sleep(0.2)
     output = job.communicate()[0]
     assert job.returncode == 0, output
-    logs = head.job("logs", "again").communicate()[0]
-    assert "61 in = 60 with features + 1 rejected" in logs
+    assert "61 in = 60 with features + 1 rejected" in head.told("again/logs")["logs"]
     summary = json.loads((tmp_path / "out/run_summary.json").read_text())
     for name in ("rows_in", "molecules_out", "rejected", "encoder_identity"):
         assert summary[name] == direct[name]
@@ -144,6 +147,6 @@ def test_a_failed_job_has_the_commands_exit_code_and_line(head, failing):
     output = failing.communicate(timeout=LIMIT_SECONDS)[0]
     assert failing.returncode != 0
     assert "jobs.encode: error: " in output and "no such file" in output
-    status = re.sub(r"\x1b\[\d+m", "", head.job("status", "failing").communicate()[0])
-    assert "failed" in status, status
-    assert "exit code 2" in status, status
+    told = head.told("failing")
+    assert told["status"] == "FAILED", told
+    assert "exit code 2" in told["message"], told

@@ -13,12 +13,14 @@ import pytest
 
 from tests.commands import REPOSITORY
 
-CARD = REPOSITORY / "pipeline/encoders/unimol/mini/README.md"
+CARDS = [
+    REPOSITORY / f"pipeline/encoders/{encoder}/mini/README.md" for encoder in ("unimol", "esm")
+]
 PAGES = [
     REPOSITORY / "README.md",
     REPOSITORY / "CONTRIBUTING.md",
     *sorted((REPOSITORY / "docs").glob("*.md")),
-    CARD,
+    *CARDS,
 ]
 
 OF_EVERY_JOB = {"help", "config", "print_config"}  # the parser's own

@@ -20,8 +20,8 @@ from pipeline.encoding.graph import (
 )
 from pipeline.runtime.telemetry import Progress
 
-WITH_CONFORMERS = SimpleNamespace(conformers=object())
-WITHOUT = SimpleNamespace(conformers=None)
+WITH_CONFORMERS = SimpleNamespace(conformers=object(), takes="smiles")
+WITHOUT = SimpleNamespace(conformers=None, takes="smiles")
 
 
 def molecules(smiles: list[str]) -> pa.Table:

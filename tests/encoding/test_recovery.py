@@ -43,7 +43,7 @@ def lines(hiv_smiles, moses_smiles) -> list[str]:
 @pytest.fixture(scope="module")
 def undisturbed(ray_session, encoder_in_process, lines, small_weights, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
-    encode_file(folder, lines, small_weights)
+    encode_file(folder, lines, small_weights, conformer_method="etkdg")
     return folder
 
 
@@ -54,6 +54,7 @@ def flags(folder: Path, lines: list[str], cache_root: Path, weights: Path) -> di
     return {
         "data_file": folder / "rows.smi", "cache_root": cache_root, "output_dir": folder / "out",
         "weights": weights, "device": "cpu", "encoder_workers": 1, "precision": "fp32",
+        "conformer_method": "etkdg",
         "encoding_batch_size": 4,  # many shards, so that a kill falls between two
     }  # fmt: skip
 

@@ -175,7 +175,7 @@ def test_what_is_written_and_said():
     }  # fmt: skip
     intervals = {"auroc", "auroc_ci95", "lead", "lead_ci95"}
     assert made["descriptor"].keys() == {"name", "ood_is", "training_auroc"} | intervals
-    assert made["tanimoto"].keys() == {"training_molecules"} | intervals
+    assert made["tanimoto"].keys() == {"training_molecules", "fingerprint"} | intervals
     assert made["descriptors"].keys() == DESCRIPTORS.keys()
     said = audit_lines(made)
     assert said[1] == (

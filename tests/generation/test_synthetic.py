@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.generation import synthetic
-from pipeline.generation.diffusion import loop, sampling
+from pipeline.generation.diffusion import sampling
 from pipeline.generation.diffusion.denoiser import Denoiser
 from pipeline.generation.diffusion.generator import Generator
 from pipeline.generation.diffusion.noise import levels, scheduler_of
@@ -19,6 +19,7 @@ from pipeline.generation.diffusion.scaling import Scaling
 from pipeline.generation.settings import ShellSettings
 from pipeline.generation.shell import Candidates, Shell, in_shell
 from pipeline.generation.synthetic import FILE, generator_settings, synthetic_ood
+from pipeline.runtime import training_in_steps
 from pipeline.runtime.errors import InputError
 from tests.stopped import stopped_at_a_checkpoint
 
@@ -222,7 +223,7 @@ def test_a_rerun_takes_over_what_was_drawn_and_no_other_does(made, monkeypatch):
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_features(made, tmp_path):
-    with stopped_at_a_checkpoint(loop):
+    with stopped_at_a_checkpoint(training_in_steps):
         made_in(tmp_path)
     same(made_in(tmp_path), made[1])
     assert not list((tmp_path / ".ray_train").glob("*/*"))

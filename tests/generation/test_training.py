@@ -12,7 +12,9 @@ from pipeline.generation.diffusion import fitting, loop
 from pipeline.generation.diffusion.draws import Rows
 from pipeline.generation.diffusion.fitting import Classed, fit_generator
 from pipeline.generation.diffusion.generator import Generator
-from pipeline.generation.diffusion.loop import GeneratorJob, GeneratorState, averaging
+from pipeline.generation.diffusion.loop import GeneratorJob, GeneratorState
+from pipeline.generation.diffusion.state import averaging
+from pipeline.runtime import training_in_steps
 from pipeline.runtime.errors import InputError
 from tests.generation.conftest import NAMES, SETTINGS, rings
 
@@ -44,7 +46,7 @@ def test_a_loss_that_is_no_number_names_the_learning_rate(ray_session, tmp_path)
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(trained, tmp_path, monkeypatch):
-    plain, (report, stops) = trained[0].generator, (loop.report, [])
+    plain, (report, stops) = trained[0].generator, (training_in_steps.report, [])
 
     def stopping(metrics, content):
         report(metrics, content)
@@ -52,7 +54,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(trained, tmp_path, monkeypatc
             stops.append(metrics["step"])
             raise InputError("stopped half way")
 
-    monkeypatch.setattr(loop, "report", stopping)
+    monkeypatch.setattr(training_in_steps, "report", stopping)
     data = rings(600, 1), rings(200, 2), NAMES, SETTINGS, str(tmp_path)
     with pytest.raises(InputError, match="stopped half way"):
         fit_generator(*data)
@@ -78,11 +80,11 @@ def test_workers_shares_add_up_to_one_workers_gradient(ray_session, monkeypatch)
     def gradients(rank, world):
         monkeypatch.setattr(loop, "rank", lambda: rank)
         monkeypatch.setattr(loop, "world", lambda: world)
-        monkeypatch.setattr(loop, "add_gradients", lambda parameters: None)
+        monkeypatch.setattr(training_in_steps, "add_gradients", lambda parameters: None)
         monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: None)
         state = GeneratorState(job, torch.device("cpu"))
         torch.nn.init.normal_(state.model.outward.weight)  # zero, no gradient goes through it
-        loss = state._step()
+        loss = float(state.one_step()["loss"])
         return loss, [p.grad for p in state.model.parameters() if p.grad is not None]
 
     torch.manual_seed(0)
@@ -108,8 +110,8 @@ def test_classes_are_drawn_alike_often_unless_asked_otherwise(ray_session):
         job = GeneratorJob(
             replace(SETTINGS, class_sampling=how), ray.put((rare, None)), 2, "fp32", 1, ""
         )
-        state = GeneratorState(job, torch.device("cpu"))
-        chosen = state._chosen(np.random.default_rng(0), 4000)
+        made = GeneratorState(job, torch.device("cpu"))
+        chosen = made._chosen(np.random.default_rng(0), 4000)
         assert (rare.classes[chosen] == 1).mean() == pytest.approx(share, abs=0.03)
 
 

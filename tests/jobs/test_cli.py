@@ -126,6 +126,7 @@ def test_help_shows_every_setting(run, capsys, job):
     shown = capsys.readouterr().out
     for field in dataclasses.fields(COMMANDS[job][0]):
         assert re.search(rf"--{field.name}\b", shown), field.name
+    assert "Unvalidated" not in shown  # as where a type's name is unknown in the settings' module
 
 
 def test_interruption_exits_130_and_says_how_to_go_on(capsys):

@@ -135,7 +135,7 @@ def test_rows_made_to_break_things_are_read_one_by_one(tmp_path, moses_smiles, n
 @pytest.mark.parametrize(
     "name",
     ["a.csv", "a.tsv", "a.txt", "a.smi", "a.json", "a.jsonl", "a.sdf", "a.parquet", "a.csv.gz",
-     "a.smi.zst", "a.smi.xz"],
+     "a.smi.zst", "a.smi.xz", "a.fasta"],
 )  # fmt: skip
 def test_any_bytes_are_rows_or_an_error_of_one_line(tmp_path_factory, name, content):
     path = tmp_path_factory.mktemp("bytes") / name

@@ -13,6 +13,7 @@ from rdkit import Chem
 
 from pipeline.molecules.fingerprints import packed_ecfp4
 from pipeline.molecules.identity import canonicalize, molecule_key
+from pipeline.molecules.parsers import SmilesParser
 from pipeline.molecules.raw_rows import RAW, raw_rows
 from pipeline.molecules.rejected import with_ids
 from pipeline.molecules.sources import FINGERPRINT, parse_block
@@ -136,8 +137,8 @@ def test_fingerprints_are_those_of_the_canonical_smiles(fragments):
     odd = ["CCN.Cl", "xx", "[CH3:1]C", "CC |^1:0|", "[Na+].[O-]c1ccccc1", r"F/C=C\F", *UNSTABLE]
     written = [*odd, *WRITTEN[:80]]
     raw = raw_rows({"id": written, "smiles": written}, len(written), RAW)
-    parsed = parse_block(raw, fragments, fingerprints=True)
-    assert parsed.drop_columns([FINGERPRINT]).equals(parse_block(raw, fragments))
+    parsed = parse_block(raw, SmilesParser(fragments), fingerprints=True)
+    assert parsed.drop_columns([FINGERPRINT]).equals(parse_block(raw, SmilesParser(fragments)))
     good = parsed.filter(parsed["reason"].is_null())
     assert parsed[FINGERPRINT].null_count == parsed.num_rows - good.num_rows == 1
     bits = np.frombuffer(b"".join(good[FINGERPRINT].to_pylist()), np.uint8)

@@ -20,7 +20,7 @@ from pipeline.encoders.settings import EncoderSettings
 from pipeline.encoders.unimol.model import UniMolConfig
 from pipeline.encoding.plan import plan_encoding
 from pipeline.encoding.stored_conformers import embed
-from pipeline.pretraining.loop import PretrainingState, PretrainJob
+from pipeline.pretraining.molecules.loop import PretrainingState, PretrainJob
 from pipeline.pretraining.run import run_pretraining
 from pipeline.pretraining.settings import PretrainSettings
 from pipeline.runtime.errors import InputError
@@ -111,7 +111,7 @@ def test_a_resumed_run_comes_to_the_same_weights(one_worker, monkeypatch, tmp_pa
     chosen = EncoderSettings(weights="untrained", device="cpu", cache_root=str(tmp_path))
     made = embed(table, plan_encoding(chosen))
     settings = replace(settings, batch_size=2)
-    job = PretrainJob(settings, made.conformers, made.keys[:5], made.keys[5:], 1, "")
+    job = PretrainJob(settings, made.conformers, made.keys[:5], made.keys[5:])
     states = [PretrainingState(job, torch.device("cpu")) for _ in range(2)]
     states[0].run(4)
     torch.save(states[0].content(), tmp_path / "state.pt")

@@ -6,11 +6,20 @@ import hashlib
 import json
 from dataclasses import asdict, replace
 
+import pytest
+
+from pipeline.molecules.settings import SplitSettings
+from pipeline.runtime.ray_train import decisive
 from pipeline.scoring import screen
 from pipeline.training.settings import TrainSettings
 from pipeline.training.trainer import NOT_IDENTITY, training_name
 
-CAME_LATER = ("model_size", "ood_ratio")
+CAME_LATER = (
+    "model_size", "ood_ratio", "sequence_column", "residues", "min_length", "max_length",
+)  # fmt: skip
+# As versions before sequences named it: a hash of all settings, and of all defaults.
+NAME, IDENTITY = "d145f807a70b4c79d1d6", "15e085d17f5f09636f69"
+SPLIT = "122076e64d3a7ddf"
 SETTINGS = TrainSettings(data_file="a.csv")
 
 
@@ -20,9 +29,28 @@ def earlier_settings() -> dict:
     return {name: value for name, value in asdict(SETTINGS).items() if name not in without}
 
 
+def digest(content, size: int = 10) -> str:
+    text = json.dumps(content, sort_keys=True).encode()
+    return hashlib.blake2b(text, digest_size=size).hexdigest()
+
+
+def test_names_are_those_that_were_written():
+    assert training_name(SETTINGS, {"encoder": "unimol"}) == NAME
+    assert digest(screen._identity(SETTINGS)) == IDENTITY
+    split = SplitSettings(data_file="a.csv", output="split.json.gz")
+    assert digest(decisive(split, ("output", "data_file", "dataset")), 8) == SPLIT
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"sequence_column": "x"}, {"residues": "extended"}, {"min_length": 3}, {"max_length": 99}],
+)
+def test_what_sequences_may_be_decides_a_training(change):
+    assert training_name(replace(SETTINGS, **change), {"encoder": "unimol"}) != NAME
+
+
 def test_names_are_those_of_before():
-    content = json.dumps([earlier_settings(), {"encoder": "unimol"}], sort_keys=True)
-    earlier = hashlib.blake2b(content.encode(), digest_size=10).hexdigest()
+    earlier = digest([earlier_settings(), {"encoder": "unimol"}])
     identity = {"encoder": "unimol"}
     assert training_name(SETTINGS, identity) == earlier
     # the identity tells the size, and whether it was given does not matter

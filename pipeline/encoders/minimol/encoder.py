@@ -58,6 +58,7 @@ class MiniMolEncoder:
 
     name = "minimol"
     dim = DIM
+    takes = "smiles"
     needs_conformers = False
     takes_given_structures = False
     uses_torch = True

@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,14 @@ CPU_TRAINING = 4_096, 64_000, 512  # tokens, pairs and enough tokens of a micro-
 GPU_ENOUGH, GPU_TRAINING_ENOUGH = 16_384, 16_384
 GPU_MEMORY_SHARE = 0.8
 MOST_PADDING = 0.04  # share of a batch's tokens
+
+
+class Sizes(NamedTuple):
+    """Of a transformer's layers: their width, that of the feed-forward part, attention heads."""
+
+    width: int
+    ffn_width: int
+    heads: int
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ class Budget:
 
 
 def budget_for(
-    device: torch.device, molecules: int, config: UniMolConfig, dtype: torch.dtype,
+    device: torch.device, molecules: int, config: UniMolConfig | Sizes, dtype: torch.dtype,
     memory_share: float = 1.0,
 ) -> Budget:  # fmt: skip
     """The budget of a device: on a GPU from its free memory, on a CPU from its caches.

@@ -68,6 +68,7 @@ class UniMolEncoder:
     """
 
     name = "unimol"
+    takes = "smiles"
     needs_conformers = True
     takes_given_structures = True
     uses_torch = True

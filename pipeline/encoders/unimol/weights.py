@@ -105,7 +105,8 @@ def _sha256_of(path: Path, *_version: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _weight_folders() -> list[Path]:
+def weight_folders() -> list[Path]:
+    """The folders in which published weights are looked for; a download goes to the first."""
     if WEIGHT_DIR_VARIABLE in os.environ:
         return [Path(os.environ[WEIGHT_DIR_VARIABLE]).expanduser()]
     folders = [Path("~/.cache/molsieve/weights").expanduser()]
@@ -116,7 +117,7 @@ def _weight_folders() -> list[Path]:
 
 
 def _find_published(name: str) -> Path | None:
-    for folder in _weight_folders():
+    for folder in weight_folders():
         path = folder / name
         if path.is_file():
             expected = PUBLISHED_SHA256.get(name)
@@ -143,9 +144,33 @@ def find_or_download(name: str, repository: str, instead: str) -> Path:
     return _find_published(name) or _download(name, repository, instead)
 
 
+def no_weights(
+    what: str, name: str, repository: str, error: Exception, *, instead: str,
+    copy: str = "PATH to a copy you have", flag: str = "weights",
+) -> InputError:  # fmt: skip
+    """The error of published weights that cannot be had, with the three ways out.
+
+    Parameters
+    ----------
+    what : the model.
+    name : of the file or folder, below a folder of weights.
+    repository : of huggingface.co.
+    error : of the download.
+    instead : what works without them.
+    copy : what the flag may name.
+    """
+    return InputError(
+        f"the {what} weights {name} are not on this machine and could not be downloaded "
+        f"({type(error).__name__}). Three ways out: (1) --{flag} {copy}; "
+        f"(2) put {name} into {weight_folders()[0]} or set {WEIGHT_DIR_VARIABLE} to its folder; "
+        f"(3) run once with network access to huggingface.co/{repository}. "
+        f"To work without them: {instead}"
+    )
+
+
 def _download(name: str, repository: str, instead: str) -> Path:
     """Fetch a published checkpoint, verify its SHA-256, and only then give it its name."""
-    folder = _weight_folders()[0]
+    folder = weight_folders()[0]
     log.info("%s is not on this machine; asking huggingface.co for it", name)
     try:
         from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
@@ -160,13 +185,7 @@ def _download(name: str, repository: str, instead: str) -> Path:
         fetched = Path(hf_hub_download(repository, name, local_dir=partial_folder, etag_timeout=10))
     except Exception as error:  # no network, no hub client, no disk: all end in the same advice
         log.debug("download of %s failed", name, exc_info=True)
-        raise InputError(
-            f"the Uni-Mol weights {name} are not on this machine and could not be downloaded "
-            f"({type(error).__name__}). Three ways out: (1) --weights PATH to a copy you have; "
-            f"(2) put {name} into {folder} or set {WEIGHT_DIR_VARIABLE} to its folder; "
-            f"(3) run once with network access to huggingface.co/{repository}. "
-            f"To work without them: {instead}"
-        ) from None
+        raise no_weights("Uni-Mol", name, repository, error, instead=instead) from None
     if sha256_of(fetched) != expected:
         fetched.unlink()
         raise InputError(

@@ -59,6 +59,7 @@ class UniMol2Encoder:
     """
 
     name = "unimol2"
+    takes = "smiles"
     needs_conformers = True
     takes_given_structures = False
     uses_torch = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,10 +12,11 @@ from torch import Tensor
 
 from pipeline.generation.diffusion.baselines import Gaussian, target_shares
 from pipeline.generation.diffusion.noise import levels
-from pipeline.generation.settings import GeneratorSettings
+from pipeline.generation.settings import DiffusionSettings
 
 HELD_OUT_DRAWS = 8192  # noisy rows that held-out losses are means over, at most
 TIME_BINS = 20  # of the loss by step
+FARTHEST = 20.0  # deviations of a row that is guessed
 HELD_OUT = 2**31  # beside the seed: draws that no step of training has
 
 
@@ -46,9 +47,10 @@ class Draws(NamedTuple):
 class Noising:
     """Adds the noise of random steps to rows."""
 
-    def __init__(self, settings: GeneratorSettings):
+    def __init__(self, settings: DiffusionSettings):
         self.settings = settings
         self.signal, self.noise = levels(settings)
+        self._tables: dict[torch.device, Tensor] = {}
 
     def __call__(
         self, features: np.ndarray, classes: np.ndarray, rng: np.random.Generator
@@ -58,15 +60,30 @@ class Noising:
         steps = rng.integers(self.settings.diffusion_steps, size=len(features))
         seeded = torch.Generator().manual_seed(int(rng.integers(2**63)))
         noise = torch.randn(x.shape, generator=seeded)
-        alpha, sigma, a, b = (
-            torch.from_numpy(share.astype(np.float32))[:, None] for share in self.shares(steps)
-        )
-        return Draws(
-            alpha * x + sigma * noise,
-            a * x + b * noise,
-            torch.from_numpy(steps),
-            torch.from_numpy(classes),
-        )
+        at = torch.from_numpy(steps)
+        return Draws(*self.mixed(x, noise, at), at, torch.from_numpy(classes))
+
+    def mixed(self, x: Tensor, noise: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """What is noisy, and what is to be told of it, of rows and noise (n, …) at steps (n,)."""
+        alpha, sigma, a, b = self._shares_of(x, steps)
+        return alpha * x + sigma * noise, a * x + b * noise
+
+    def clean(self, noisy: Tensor, told: Tensor, steps: Tensor) -> Tensor:
+        """The rows (n, …) that noisy ones come from, if what is told of them is right.
+
+        Nothing is farther than FARTHEST from 0: of nearly pure noise little can be told.
+        """
+        alpha, sigma, a, b = self._shares_of(noisy, steps)
+        rows = (b * noisy - sigma * told) / (b * alpha - a * sigma)
+        return rows.clamp(-FARTHEST, FARTHEST)
+
+    def _shares_of(self, x: Tensor, steps: Tensor) -> Iterator[Tensor]:
+        """As `shares`, float32 on the device of rows (n, …), to be multiplied by them."""
+        if x.device not in self._tables:
+            every = np.stack(self.shares(np.arange(self.settings.diffusion_steps)), axis=1)
+            self._tables[x.device] = torch.from_numpy(every.astype(np.float32)).to(x.device)
+        found = self._tables[x.device][steps]
+        return (share.view(-1, *(1,) * (x.dim() - 1)) for share in found.unbind(dim=1))
 
     def shares(self, steps: np.ndarray) -> tuple[np.ndarray, ...]:
         """Of steps (n,): signal and noise of the noisy row, row and noise of the target."""
@@ -89,7 +106,7 @@ class HeldOut:
 
     @classmethod
     def of(
-        cls, held_out: Rows, gaussians: Sequence[Gaussian], settings: GeneratorSettings
+        cls, held_out: Rows, gaussians: Sequence[Gaussian], settings: DiffusionSettings
     ) -> HeldOut:
         """Of held-out rows; each class has some.
 

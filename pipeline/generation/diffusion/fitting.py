@@ -12,12 +12,12 @@ import numpy as np
 import ray
 import torch
 
-from pipeline.encoders.unimol.precision import default_precision
 from pipeline.generation.diffusion.baselines import Gaussian
 from pipeline.generation.diffusion.draws import HeldOut, Rows
 from pipeline.generation.diffusion.generator import Generator
 from pipeline.generation.diffusion.loop import GeneratorJob, generator_loop, losses_of
 from pipeline.generation.diffusion.scaling import Scaling
+from pipeline.generation.diffusion.state import precision_for_training
 from pipeline.generation.packages import package
 from pipeline.generation.settings import GeneratorSettings
 from pipeline.runtime.cluster import cluster_cores
@@ -99,7 +99,7 @@ def fit_generator(
     package("diffusers")
     own = {f.name for f in fields(GeneratorSettings)}
     settings = GeneratorSettings(**{name: getattr(settings, name) for name in own})
-    precision = _for_training(precision, device)
+    precision = precision_for_training(precision, device)
     scaling = Scaling.fit(train.features, settings.whiten)
     rows, held_out = (
         Rows(scaling.inward(each.features), each.classes) for each in (train, holdout)
@@ -143,15 +143,6 @@ def fit_generator(
             *(fitted.losses[name] for name in ("model", "linear", "zero")),
         )  # fmt: skip
     return fitted
-
-
-def _for_training(precision: str, device: str) -> str:
-    if precision == "auto":
-        precision = default_precision(device)
-    if precision != "fp16":
-        return precision
-    log.info("the generator is trained in fp32: gradients in fp16 would need to be scaled")
-    return "fp32"
 
 
 def _line(line: dict[str, str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.generation.packages import package
-from pipeline.generation.settings import GeneratorSettings
+from pipeline.generation.settings import DiffusionSettings
 
 SCHEDULES = {"cosine": "squaredcos_cap_v2", "linear": "linear"}
 PREDICTIONS = {"v": "v_prediction", "epsilon": "epsilon"}
@@ -18,7 +18,7 @@ LINEAR_STEPS, LINEAR_BETAS = 1000, (1e-4, 0.02)
 LEAST_LOG_SIGNAL_TO_NOISE = -5.1
 
 
-def scheduler_of(settings: GeneratorSettings) -> Any:
+def scheduler_of(settings: DiffusionSettings) -> Any:
     """A fresh scheduler of diffusers for the sampler that is set; it keeps state as it steps.
 
     Its steps are ours. diffusers' own, of a number of steps that does not divide all, lie apart by
@@ -36,7 +36,7 @@ def scheduler_of(settings: GeneratorSettings) -> Any:
     return made
 
 
-def steps_of(settings: GeneratorSettings) -> np.ndarray:
+def steps_of(settings: DiffusionSettings) -> np.ndarray:
     """The diffusion steps that a sampler takes: different ones, falling to 0."""
     first = settings.diffusion_steps - 1
     if settings.sampler != "ddpm":
@@ -46,14 +46,14 @@ def steps_of(settings: GeneratorSettings) -> np.ndarray:
     return np.linspace(first, 0, count).round().astype(int)
 
 
-def levels(settings: GeneratorSettings) -> tuple[np.ndarray, np.ndarray]:
+def levels(settings: DiffusionSettings) -> tuple[np.ndarray, np.ndarray]:
     """Shares (T,) float64 of the feature and of the noise after each step; squares add up to 1."""
     made = package("diffusers").DDPMScheduler(**_common(settings))
     kept = made.alphas_cumprod.double().numpy()
     return np.sqrt(kept), np.sqrt(1 - kept)
 
 
-def _common(settings: GeneratorSettings) -> dict[str, Any]:
+def _common(settings: DiffusionSettings) -> dict[str, Any]:
     scale = LINEAR_STEPS / settings.diffusion_steps
     return {
         "num_train_timesteps": settings.diffusion_steps,

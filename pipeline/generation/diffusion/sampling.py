@@ -10,9 +10,9 @@ GPU takes large shards.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import ray
@@ -59,20 +59,25 @@ class Shard(NamedTuple):
     begin: Begin | None = None
 
 
-class Sampler:
-    """A generator's network on one device, with what it knows of each step made once."""
+class ShardSampler:
+    """A generator on one device, which draws shards; who inherits says how one is drawn.
+
+    Parameters
+    ----------
+    generator : whose `settings` say how samples are drawn.
+    threads : shards that are drawn at a time, on a CPU.
+    """
 
     def __init__(self, generator: Generator, device: str, precision: str, threads: int = 1):
         self.generator, self.device, self.threads = generator, torch.device(device), threads
         self.dtype = PRECISIONS[precision]
         self.network = generator.network().to(self.device)
-        with torch.inference_mode():
-            steps = torch.arange(generator.settings.diffusion_steps, device=self.device)
-            times, classes = self.network.times(steps), self.network.classes.weight
-            self.times, self.classes = times.to(self.dtype), classes.to(self.dtype)
-        self.network.to(self.dtype)
 
-    def sample_all(self, shards: Iterable[Shard]) -> list[np.ndarray]:
+    def _drawn(self, shard: Any, noise: torch.Generator) -> Any:
+        """The samples of a shard, by a source of noise of its own."""
+        raise NotImplementedError
+
+    def sample_all(self, shards: Iterable[Any]) -> list[Any]:
         """The samples of each shard, one a thread at a time."""
         before = torch.get_num_threads()
         try:
@@ -81,25 +86,64 @@ class Sampler:
         finally:  # threads to come take what was set last
             torch.set_num_threads(before)
 
-    def sample(self, shard: Shard) -> np.ndarray:
-        """Scaled features (n, width) float32."""
+    def sample(self, shard: Any) -> Any:
+        """The samples of a shard; its `seed` is all that they depend on, beside what it asks."""
         if self.device.type == "cpu":
             torch.set_num_threads(1)  # other threads take other shards
         seed = int(np.random.default_rng(shard.seed).integers(2**63))
-        noise = torch.Generator(self.device).manual_seed(seed)
+        with torch.inference_mode():
+            return self._drawn(shard, torch.Generator(self.device).manual_seed(seed))
+
+    @property
+    def branches(self) -> int:
+        """How often a network is asked of each row: of its class, and if guided of any class."""
+        return 1 if self.generator.settings.guidance == 1 else 2
+
+    def _branches(self, of: Callable[[Tensor], Tensor], classes: Tensor) -> Tensor:
+        """What a network tells of rows (branches, n, …) float32.
+
+        Parameters
+        ----------
+        of : from classes, of all rows once or twice, to what is told of them.
+        classes : (n,) the numbers of theirs.
+        """
+        hidden = torch.full_like(classes, self.network.any_class)
+        asked = torch.cat([classes, hidden][: self.branches])
+        return of(asked).float().unflatten(0, (self.branches, -1))
+
+    def _guided(self, told: Tensor) -> Tensor:
+        """What `_branches` gave, as one (n, …)."""
+        if len(told) == 1:
+            return told[0]
+        of_class, of_any = told
+        return of_any + self.generator.settings.guidance * (of_class - of_any)
+
+
+class Sampler(ShardSampler):
+    """A generator's network on one device, with what it knows of each step made once."""
+
+    def __init__(self, generator: Generator, device: str, precision: str, threads: int = 1):
+        super().__init__(generator, device, precision, threads)
+        with torch.inference_mode():
+            steps = torch.arange(generator.settings.diffusion_steps, device=self.device)
+            times, classes = self.network.times(steps), self.network.classes.weight
+            self.times, self.classes = times.to(self.dtype), classes.to(self.dtype)
+        self.network.to(self.dtype)
+
+    def _drawn(self, shard: Shard, noise: torch.Generator) -> np.ndarray:
+        """Scaled features (n, width) float32."""
         classes = torch.from_numpy(shard.classes).to(self.device)
         width = self.generator.scaling.width
-        with torch.inference_mode():
-            x = torch.randn((len(classes), width), generator=noise, device=self.device)
-            scheduler = scheduler_of(self.generator.settings)
-            if shard.begin is not None:
-                x = self._noised(shard.begin, x)
-            for step in scheduler.timesteps:
-                n = len(x) if shard.begin is None else int((shard.begin.steps >= int(step)).sum())
-                if n:
-                    told = self._told(x[:n], int(step), classes[:n])
-                    made = scheduler.step(told, step, x[:n], generator=noise, return_dict=False)
-                    x[:n] = made[0]
+        x = torch.randn((len(classes), width), generator=noise, device=self.device)
+        scheduler = scheduler_of(self.generator.settings)
+        if shard.begin is not None:
+            x = self._noised(shard.begin, x)
+        for step in scheduler.timesteps:
+            n = len(x) if shard.begin is None else int((shard.begin.steps >= int(step)).sum())
+            if n:
+                told = self._told(x[:n], int(step), classes[:n])
+                made = scheduler.step(told, step, x[:n], generator=noise, return_dict=False)
+                x[:n] = made[0]
         return x.cpu().numpy()
 
     def _noised(self, begin: Begin, noise: Tensor) -> Tensor:
@@ -111,14 +155,13 @@ class Sampler:
 
     def _told(self, x: Tensor, step: int, classes: Tensor) -> Tensor:
         """What the network tells of rows, guided: (n, width) float32."""
-        guidance, x = self.generator.settings.guidance, x.to(self.dtype)
-        time = self.times[step]
-        if guidance == 1:
-            return self.network.denoise(x, time + self.classes[classes]).float()
-        hidden = torch.full_like(classes, self.network.any_class)
-        both = time + self.classes[torch.cat([classes, hidden])]
-        of_class, of_any = self.network.denoise(torch.cat([x, x]), both).float().chunk(2)
-        return of_any + guidance * (of_class - of_any)
+        x, time = x.to(self.dtype), self.times[step]
+
+        def of(asked: Tensor) -> Tensor:
+            rows = x if len(asked) == len(x) else torch.cat([x, x])
+            return self.network.denoise(rows, time + self.classes[asked])
+
+        return self._guided(self._branches(of, classes))
 
 
 def draw(
@@ -200,21 +243,23 @@ def _parts(rows: int, device: str) -> list[slice]:
 
 def _sampled(generator: Generator, shards: list[Shard], device: str, precision: str) -> np.ndarray:
     """The samples of all shards: (n, width) float32."""
-    if precision == "auto":
-        precision = default_precision(device)
-    made = _on_all_devices(generator, shards, device, precision)
+    made = on_all_devices(Sampler, generator, shards, device, precision)
     return np.concatenate([np.empty((0, generator.scaling.width), np.float32), *made])
 
 
-def _on_all_devices(
-    generator: Generator, shards: list[Shard], device: str, precision: str
-) -> list[np.ndarray]:
+def on_all_devices(
+    kind: type[ShardSampler], generator: Generator, shards: Sequence[Any], device: str,
+    precision: str = "auto",
+) -> list[Any]:  # fmt: skip
+    """What samplers of a kind draw of each shard, in the shards' order."""
+    if precision == "auto":
+        precision = default_precision(device)
     if device == "cpu" and (not ray.is_initialized() or is_one_node()):
         threads = min(usable_cores(), max(1, len(shards)))
-        return Sampler(generator, device, precision, threads).sample_all(shards)
+        return kind(generator, device, precision, threads).sample_all(shards)
     on_gpu = device == "cuda"
     actors = max(1, min(len(shards), int(resources()["GPU" if on_gpu else "CPU"])))
-    made = ray.remote(Sampler).options(num_gpus=int(on_gpu), num_cpus=int(not on_gpu))
+    made = ray.remote(kind).options(num_gpus=int(on_gpu), num_cpus=int(not on_gpu))
     kept = ray.put(generator)
     pool = ActorPool([made.remote(kept, device, precision) for _ in range(actors)])
     return list(pool.map(lambda actor, shard: actor.sample.remote(shard), shards))

@@ -58,6 +58,7 @@ class Content:
     notes : what had to be guessed.
     of_head : whether `columns` are those of the first HEAD_ROWS rows, and others may follow.
     has_structures : whether `pieces` knows the columns STRUCTURE_COLUMNS: coordinates of the file.
+    holds_sequences : whether its format says that its molecules are sequences.
     """
 
     kind: str
@@ -68,6 +69,7 @@ class Content:
     notes: Sequence[str] = ()
     of_head: bool = False
     has_structures: bool = False
+    holds_sequences: bool = False
 
 
 def collected(

@@ -62,7 +62,7 @@ def open_delimited(
         notes.append(f"cells are separated by {DELIMITERS[layout.delimiter]}")
     if not first:
         notes.append(
-            f"it has no header: columns are named {names[0]} to {names[-1]}, the SMILES are in "
+            f"it has no header: columns are named {names[0]} to {names[-1]}, molecules are in "
             f"{names[layout.smiles]}"
         )
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 from rdkit import Chem
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
+from pipeline.molecules.kinds import SEQUENCE, SMILES, Kind
 from pipeline.molecules.missing import is_missing
 from pipeline.molecules.settings import SplitSettings
 from pipeline.molecules.splitting.clusters import clusters_of
@@ -25,7 +26,7 @@ class Domains(NamedTuple):
     told: str
 
 
-def domains_of(molecules: pa.Table, settings: SplitSettings) -> Domains:
+def domains_of(molecules: pa.Table, settings: SplitSettings, kind: Kind = SMILES) -> Domains:
     """The domains of `smiles`, or of the column `domain`.
 
     Raises
@@ -35,22 +36,25 @@ def domains_of(molecules: pa.Table, settings: SplitSettings) -> Domains:
         too few molecules for so many clusters.
     """
     if settings.by == "cluster":
-        return _of_clusters(molecules["smiles"].to_pylist(), settings)
+        return _of_clusters(molecules["smiles"].to_pylist(), settings, kind)
     if settings.has_column:
         return _of_column(molecules["domain"].to_pylist(), settings)
     domain_of, told = {
         "scaffold": (scaffold_domain, "scaffolds, most atoms first"),
         "size": (size_domain, "numbers of heavy atoms, largest first"),
     }[settings.by]
+    if kind == SEQUENCE:  # which have no scaffolds
+        domain_of, told = length_domain, "lengths, longest first"
     domains = [domain_of(smiles) for smiles in molecules["smiles"].to_pylist()]
     order = sorted(dict.fromkeys(domains), key=lambda domain: (-domain[1], domain[0]))
     return Domains([name for name, _ in domains], [name for name, _ in order], told)
 
 
-def _of_clusters(smiles: list[str], settings: SplitSettings) -> Domains:
-    names = list(map(str, clusters_of(smiles, settings)))
+def _of_clusters(smiles: list[str], settings: SplitSettings, kind: Kind) -> Domains:
+    found, of_what = clusters_of(smiles, settings, kind)
+    names = list(map(str, found))
     order = np.random.default_rng(settings.seed).permutation(sorted(set(names))).tolist()
-    return Domains(names, order, f"{len(order):,} clusters of ECFP4, in random order")
+    return Domains(names, order, f"{len(order):,} clusters of {of_what}, in random order")
 
 
 def scaffold_domain(smiles: str) -> tuple[str, float]:
@@ -68,6 +72,11 @@ def size_domain(smiles: str) -> tuple[str, float]:
     """The number of heavy atoms, as a domain and as its sorting value."""
     atoms = Chem.MolFromSmiles(smiles).GetNumHeavyAtoms()
     return str(atoms), atoms
+
+
+def length_domain(sequence: str) -> tuple[str, float]:
+    """The number of residues, as a domain and as its sorting value."""
+    return str(len(sequence)), len(sequence)
 
 
 def with_domains(molecules: pa.Table, settings: SplitSettings) -> pa.Table:

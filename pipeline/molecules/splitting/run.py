@@ -10,7 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.molecules.folders import kind_of_source
 from pipeline.molecules.formats import check_files, read_rows
+from pipeline.molecules.kinds import SEQUENCE
+from pipeline.molecules.parsers import parser_of
 from pipeline.molecules.settings import SplitSettings
 from pipeline.molecules.sources import FIRST_ROWS, parse_block, parse_rows
 from pipeline.molecules.splitting.domains import domains_of, with_domains
@@ -52,7 +55,7 @@ def run_splitting(settings: SplitSettings) -> dict[str, Any]:
     if settings.has_column:
         molecules = with_domains(molecules, settings)
     merged = distinct(molecules, settings)
-    content, order, parts = make_split(merged.molecules, settings)
+    content, order, parts = make_split(merged.molecules, settings, source.kind)
     sizes = {name: len(items) for name, items in content["split"].items()}
     counts = {
         "repeated": merged.repeated,
@@ -91,6 +94,11 @@ def _check(settings: SplitSettings) -> None:
         raise InputError("--structures file: a split has no coordinates; leave it out")
     if not settings.output.endswith((".json", ".json.gz")):
         raise InputError(f"--output {settings.output}: must end in .json or .json.gz")
+    if settings.by == "scaffold" and kind_of_source(settings) == SEQUENCE:
+        raise InputError(
+            f"{settings.data_file}: sequences have no scaffolds; take --by cluster, size (their "
+            "length), column or time"
+        )
     if settings.has_column != (settings.column is not None):
         raise InputError("--by column, or --by time, and --column NAME go together")
     by_value = settings.by == "column" and settings.column_order == "value"
@@ -118,7 +126,7 @@ def _check_domains(rows: pa.Table, settings: SplitSettings) -> None:
     first: dict[str | None, int] = {}
     for place, name in enumerate(rows["domain"].to_pylist()):
         first.setdefault(name, place)
-    parsed = parse_block(rows.take(list(first.values())[:FIRST_ROWS]), settings.fragments)
+    parsed = parse_block(rows.take(list(first.values())[:FIRST_ROWS]), parser_of(settings))
     if _fault(parsed.filter(parsed["reason"].is_null()), settings):
         raise fault
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from pipeline.molecules.kinds import SMILES, Kind
 from pipeline.molecules.raw_rows import SPLITS
 from pipeline.molecules.settings import SplitSettings
 from pipeline.molecules.splitting.domains import domains_of
@@ -38,7 +39,7 @@ class Split(NamedTuple):
     parts: dict[str, list[str]]
 
 
-def make_split(molecules: pa.Table, settings: SplitSettings) -> Split:
+def make_split(molecules: pa.Table, settings: SplitSettings, kind: Kind = SMILES) -> Split:
     """Cut molecules into a DrugOOD-format split.
 
     Parameters
@@ -49,8 +50,8 @@ def make_split(molecules: pa.Table, settings: SplitSettings) -> Split:
     -------
     Split
         `content` is DrugOOD's JSON object: {"split": {"train": [...], ...}}, each item with
-        `smiles`, `cls_label`, `reg_label`, `assay_id`, `domain_id`. Domain ids count from 0 in
-        sorted order. The same input and settings give the same split.
+        `smiles` (or `sequence`), `cls_label`, `reg_label`, `assay_id`, `domain_id`. Domain ids
+        count from 0 in sorted order. The same input and settings give the same split.
 
     Raises
     ------
@@ -61,7 +62,7 @@ def make_split(molecules: pa.Table, settings: SplitSettings) -> Split:
     if settings.max_molecules and settings.max_molecules < molecules.num_rows:
         kept = rng.choice(molecules.num_rows, settings.max_molecules, replace=False)
         molecules = molecules.take(np.sort(kept))
-    names, order, told = domains_of(molecules, settings)
+    names, order, told = domains_of(molecules, settings, kind)
     members: dict[str, list[int]] = {}
     for row, name in enumerate(names):
         members.setdefault(name, []).append(row)
@@ -79,7 +80,7 @@ def make_split(molecules: pa.Table, settings: SplitSettings) -> Split:
         for row in members[name]:
             items[split_of[row]].append(
                 {
-                    "smiles": smiles[row],
+                    kind.name: smiles[row],
                     "cls_label": int(labels[row]) if _whole(labels[row]) else None,
                     "reg_label": labels[row],
                     "assay_id": name if settings.has_column else "",
@@ -89,7 +90,9 @@ def make_split(molecules: pa.Table, settings: SplitSettings) -> Split:
     empty = [split for split in SPLITS if not items[split]]
     if empty:
         by_cluster = settings.by == "cluster"
-        finer = "pass more --clusters, another --seed" if by_cluster else "split by something finer"
+        finer = "split by something finer"
+        if by_cluster:
+            finer = "pass more --clusters (or of sequences --identity), another --seed"
         raise InputError(
             f"{settings.data_file}: {len(order)} domains over {len(smiles)} molecules leave the "
             f"split {empty[0]} empty; {finer}, or change --id_fraction"

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.evaluation.audit import RIVALS, rival_name
+from pipeline.molecules.kinds import Kind, kind_of_columns, unnamed
 from pipeline.report.blocks import Cell, Charts, Facts, Heading, Molecules, Section, Table, count
 from pipeline.report.blocks import number as number_cell
 from pipeline.report.curves import p_value_chart, precision_chart, roc_chart
@@ -38,7 +39,9 @@ def evaluation_section(folder: Folder, settings: ReportSettings) -> Section:
     section.add(Facts(_facts(results)))
     _rivals(section, results.get("audit"))
     if folder.has(PREDICTIONS):
-        _predictions(section, folder.columns(PREDICTIONS), results.get("p_values"), settings)
+        table = folder.columns(PREDICTIONS)
+        kind = kind_of_columns(table.column_names)
+        _predictions(section, unnamed(table), results.get("p_values"), settings, kind)
     else:
         section.lacks(f"Curves and domains are not shown: there is no {PREDICTIONS}.")
     section.add(Heading("Rejected test rows"))
@@ -91,8 +94,9 @@ def _rivals(section: Section, audit: dict[str, Any] | None) -> None:
 
 
 def _predictions(
-    section: Section, table: pa.Table, p_told: dict[str, Any] | None, settings: ReportSettings
-) -> None:
+    section: Section, table: pa.Table, p_told: dict[str, Any] | None, settings: ReportSettings,
+    kind: Kind,
+) -> None:  # fmt: skip
     numbers = pa.array(np.isfinite(table["energy"].to_numpy().astype(float)))
     if table.num_rows > (finite := pc.sum(numbers).as_py()):
         left = f"{table.num_rows - finite:,} test molecules have an energy that is no number"
@@ -141,7 +145,7 @@ def _predictions(
         ])
     )  # fmt: skip
     _domains(section, table, is_ood, energies, p_values, settings.table_rows)
-    _mistakes(section, table, is_ood, energies, settings.molecules)
+    _mistakes(section, table, is_ood, energies, settings.molecules, kind)
 
 
 def _domains(
@@ -182,8 +186,9 @@ def _domains(
 
 
 def _mistakes(
-    section: Section, table: pa.Table, is_ood: np.ndarray, energies: np.ndarray, most: int
-) -> None:
+    section: Section, table: pa.Table, is_ood: np.ndarray, energies: np.ndarray, most: int,
+    kind: Kind,
+) -> None:  # fmt: skip
     if not most:
         return
     for title, rows, sign in (
@@ -195,6 +200,9 @@ def _mistakes(
         section.add(
             Molecules(
                 title,
-                [[drawn(row["smiles"], row["id"], f"energy {row['energy']:.3g}")] for row in found],
+                [
+                    [drawn(row["smiles"], row["id"], f"energy {row['energy']:.3g}", kind)]
+                    for row in found
+                ],
             )
         )

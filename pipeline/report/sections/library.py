@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.molecules.kinds import SEQUENCE
 from pipeline.report.blocks import Chart, Charts, Facts, Heading, Molecules, Section
 from pipeline.report.chemical_map import chemical_map
 from pipeline.report.curves import p_value_chart
@@ -182,7 +183,8 @@ def _map(section: Section, scored: Scored, checkpoint: Folder, settings: ReportS
         ("library, inside", False, scored.rows - outside), ("library, outside", True, outside),
     ):  # fmt: skip
         take(kind, scored.sample.filter(pc.equal(scored.sample["is_ood"], flag)), total)
-    chart = chemical_map({k: v for k, v in kinds.items() if v}, totals, settings.seed)
+    shown = {k: v for k, v in kinds.items() if v}
+    chart = chemical_map(shown, totals, settings.seed, scored.kind)
     if chart is None:
         section.lacks("There is no map: too few molecules, or all are alike.")
     else:
@@ -196,6 +198,9 @@ def _some(table: pa.Table, most: int, rng: np.random.Generator) -> pa.Table:
 
 
 def _scaffolds(section: Section, scored: Scored, settings: ReportSettings) -> None:
+    if scored.kind == SEQUENCE:
+        section.lacks("Scaffolds are not counted: sequences have none.")
+        return
     rows = _some(scored.sample, settings.scaffold_molecules, np.random.default_rng(settings.seed))
     table = scaffold_table(
         rows["smiles"].to_pylist(), rows["is_ood"].to_numpy(zero_copy_only=False).astype(bool),
@@ -256,5 +261,6 @@ def _ends(section: Section, scored: Scored, most: int) -> None:
         for title, end in zip(titles[by], (greatest, least)):
             rows = different(end.to_pylist(), most)
             if rows:
-                section.add(Molecules(title, [beside_nearest(row, by) for row in rows], note))
+                groups = [beside_nearest(row, by, scored.kind) for row in rows]
+                section.add(Molecules(title, groups, note))
                 note = ""

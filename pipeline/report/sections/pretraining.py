@@ -11,7 +11,7 @@ from pipeline.report.settings import ReportSettings
 
 CURVES = {
     "loss": ("Loss", "Loss"),
-    "accuracy": ("Hidden atom types told", "Share"),
+    "accuracy": ("Hidden atom types or residues told", "Share"),
     "coord": ("Coordinates", "Smooth L1"),
     "distance": ("Distances, scaled", "Smooth L1"),
 }

@@ -109,11 +109,12 @@ def test_a_size_is_refused_where_there_is_none_to_choose(tmp_path):
 
 def test_structures_of_a_file_are_refused(tmp_path):
     settings = EncodeSettings(
-        data_file="a.sdf", foundation_model="unimol2", weights="untrained", structures="file",
-        cache_root=str(tmp_path), output_dir=str(tmp_path),
+        data_file=str(tmp_path / "a.sdf"), foundation_model="unimol2", weights="untrained",
+        structures="file", cache_root=str(tmp_path), output_dir=str(tmp_path),
     )  # fmt: skip
     with pytest.raises(InputError, match="--structures file: unimol2 reads the bonds"):
         check_structures("file", Tables.of(settings))
+    (tmp_path / "a.sdf").touch()
     with pytest.raises(InputError, match="--structures file: unimol2 reads the bonds"):
         check_encoders(settings, ("unimol2", "ecfp"))
 

@@ -1,0 +1,1 @@
+"""Structures from users' files: `reading` one file, `matching` to sequences, `flow` over all."""
