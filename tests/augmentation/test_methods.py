@@ -11,7 +11,7 @@ from pipeline.augmentation import synthetic
 from pipeline.augmentation.fits import Data, fit_one
 from pipeline.augmentation.holdout import held_out
 from pipeline.augmentation.methods import METHODS, PLAIN, Training, wanted_rows
-from pipeline.augmentation.run import _standardised
+from pipeline.augmentation.run import standardised
 from pipeline.augmentation.synthetic import make_rows
 from pipeline.augmentation.table import Part, read_table
 from pipeline.runtime.errors import InputError
@@ -104,7 +104,7 @@ def test_a_generator_sees_rows_of_training_alone(tmp_path, monkeypatch):
 def data(tmp_path) -> Data:
     settings = settings_of(tmp_path / "t.parquet", methods=["smote"])
     table = read_table(settings)
-    return _standardised(table, 200, None)
+    return standardised(table, 200, None)
 
 
 @pytest.mark.parametrize("classifier", ["mlp", "logistic"])
