@@ -23,8 +23,8 @@ def tune_peptides(settings: TunePeptidesSettings) -> None:
     say(
         *aligned(header, rows),
         "",
-        f"Train by: jobs.generate_peptides --batch_residues {best.batch_residues} (a larger batch",
-        "learns as much in fewer --steps).",
+        f"Train by: jobs.generate_peptides --batch_residues {best.batch_residues}; another batch",
+        "trains another model, so --steps and --lr may have to change with it.",
     )
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import ray
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from pipeline.encoders.unimol.encoder import UniMolEncoder
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # Padded tokens of a batch, and molecules that the batches are cut from, smallest first.
 TOKENS = {"cpu": [2**n for n in range(7, 13)], "cuda": [2**n for n in range(11, 20)]}
@@ -102,16 +104,30 @@ def tune(settings: TuneSettings) -> tuple[list[Trial], Trial]:
     sizes = [(w, tokens) for tokens in TOKENS[pool.device] for w in WINDOWS[pool.device]]
     remote = ray.remote(num_cpus=pool.cpus, num_gpus=pool.gpus, max_calls=1)(_trials)
     trials = ray.get(remote.remote(plan, pool, atoms, sizes))
-    if not trials:
-        limit = "all there is" if settings.memory_gb is None else f"{settings.memory_gb:g} GiB"
-        raise InputError(f"--memory_gb ({limit}): the smallest size takes more; allow more")
-    enough = CLOSE_TO_BEST * max(trial.rate for trial in trials)
-    best = min(
-        (trial for trial in trials if trial.rate >= enough),
-        key=lambda trial: (trial.tokens, trial.encoding_batch_size),
-    )
+    best = best_of(trials, settings.memory_gb, lambda t: (t.tokens, t.encoding_batch_size))
     write_atomically(place, json.dumps(asdict(best)).encode())
     return trials, best
+
+
+def best_of(trials: Sequence[T], memory_gb: float | None, size: Callable[[T], Any]) -> T:
+    """The smallest trial that is about as fast as the fastest.
+
+    Parameters
+    ----------
+    trials : each with a `rate`.
+    memory_gb : what they might take, GiB; None: all there is.
+    size : by which the smallest is found.
+
+    Raises
+    ------
+    InputError
+        If there are none: not even the smallest size fits the memory.
+    """
+    if not trials:
+        limit = "all there is" if memory_gb is None else f"{memory_gb:g} GiB"
+        raise InputError(f"--memory_gb ({limit}): the smallest size takes more; allow more")
+    enough = CLOSE_TO_BEST * max(trial.rate for trial in trials)
+    return min((trial for trial in trials if trial.rate >= enough), key=size)
 
 
 def tuned(plan: EncodingPlan, pool: EncoderPool) -> Trial | None:

@@ -1,8 +1,8 @@
 """How many residues a training batch should have on this machine, measured.
 
 Sizes are tried from small to large, by real steps on the user's own peptides, of each length in
-turn. Another batch trains
-another model, so nothing is chosen silently: what is found is for `--batch_residues`.
+turn. Another batch trains another model, so nothing is chosen silently: what is found is for
+`--batch_residues`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy as np
 import ray
 import torch
 
-from pipeline.encoding.tuning import CLOSE_TO_BEST
+from pipeline.encoding.tuning import best_of
 from pipeline.generation.diffusion.state import precision_for_training
 from pipeline.peptides.diffusion.batches import Batch, Batches
 from pipeline.peptides.diffusion.loop import PeptideJob, PeptideState
 from pipeline.peptides.run import prepare
 from pipeline.peptides.settings import PeptideGeneratorSettings, TunePeptidesSettings
 from pipeline.runtime import telemetry
-from pipeline.runtime.errors import OUT_OF_MEMORY, InputError
+from pipeline.runtime.errors import OUT_OF_MEMORY
 from pipeline.runtime.ray_train import threads_of
 
 SIZES = {"cpu": [2**n for n in range(9, 15)], "cuda": [2**n for n in range(12, 20)]}
@@ -69,16 +69,7 @@ def tune_peptides(settings: TunePeptidesSettings) -> tuple[list[BatchTrial], Bat
         _own(settings), peptides, {}, len(prepared.source.names), precision, threads_of(1), ""
     )
     trials = ray.get(remote.remote(job, device, settings.seconds, settings.memory_gb))
-    if not trials:
-        limit = "all there is" if settings.memory_gb is None else f"{settings.memory_gb:g} GiB"
-        raise InputError(f"--memory_gb ({limit}): the smallest size takes more; allow more")
-    return trials, best_of(trials)
-
-
-def best_of(trials: list[BatchTrial]) -> BatchTrial:
-    """The smallest that is about as fast as the fastest."""
-    enough = CLOSE_TO_BEST * max(trial.rate for trial in trials)
-    return min((t for t in trials if t.rate >= enough), key=lambda trial: trial.batch_residues)
+    return trials, best_of(trials, settings.memory_gb, lambda trial: trial.batch_residues)
 
 
 def trials_of(

@@ -266,7 +266,7 @@ def test_sizes_of_batches_are_tried_until_memory_is_short(made_up, monkeypatch):
     assert set(lengths) == set(range(3))  # padded to 8, 16 and 24
     assert all(t.rate > 0 and 0 <= t.waiting_share < 1 for t in trials)
     even = [tuning.BatchTrial(size, 1, rate, 0) for size, rate in ((1, 50), (2, 99), (4, 100))]
-    assert tuning.best_of(even).batch_residues == 2
+    assert tuning.best_of(even, None, lambda trial: trial.batch_residues).batch_residues == 2
 
     def full(self):
         raise RuntimeError("CUDA out of memory")
