@@ -66,17 +66,16 @@ def esm_residues(chains: pa.Table, weights: str) -> list[np.ndarray]:
     return encoder.encode_residues(chains["sequence"].to_pylist())
 
 
-def sites_of(task: str, path: Path, esm: str, given: argparse.Namespace) -> dict[str, Any]:
+def sites_of(task: str, path: Path, given: argparse.Namespace) -> dict[str, Any]:
     """What every feature finds of a task's sites; kept in the folder.
 
     Parameters
     ----------
     task : "dna" or "ppi".
-    esm : weights of ESM-2.
     """
     chains = _subset(pq.read_table(path), given.proteins)
     features: dict[str, Features] = {
-        f"esm, {esm}": partial(esm_residues, weights=esm),
+        **{f"esm, {weights}": partial(esm_residues, weights=weights) for weights in given.weights},
         ONE_HOT: one_hot_windows,
         COMPOSITION: compositions,
     }
@@ -85,7 +84,7 @@ def sites_of(task: str, path: Path, esm: str, given: argparse.Namespace) -> dict
     fits = {name: _fitted(task, name, chains, make, given) for name, make in features.items()}
     found: dict[str, Any] = {"counts": _counts(chains), "tests": {}}
     for test in TESTS[task]:
-        own = fits[f"esm, {esm}"]
+        own = fits[f"esm, {given.weights[0]}"]
         found["tests"][test] = {
             name: {
                 **{metric: _interval(each, test, metric) for metric in METRICS},

@@ -4,14 +4,15 @@
 --dna ../shared/data/dna_sites.parquet --ppi ../shared/data/ppi_sites.parquet --out FOLDER`
 
 A task whose file is not named is left out. `--weights mini-protein untrained` are the models, the
-first of which is taken for sites. `--proteins 60` takes so many chains of each split,
-`--seeds 0` one cut of the peptides. What was found is kept in the folder, so that the command goes
-on where it stopped; the page has only what is there.
+first of which all else is compared with on sites. `--proteins 60` takes so many chains of each
+split, `--seeds 0` one cut of the peptides. What was found is kept in the folder, so that the
+command goes on where it stopped; the page has only what is there, and found.json all of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,18 @@ def main() -> None:
     configure_logging()
     given.out.mkdir(parents=True, exist_ok=True)
     page = Path(__file__).with_name("sequences.md")
-    lines = _head(given)
+    lines, found = _head(given), {}
     if given.peptides:
-        lines += _of_peptides(given)
+        found["peptides"] = {
+            weights: energies_of(given, weights, given.out / weights.replace("/", "_"))
+            for weights in given.weights
+        }
+        lines += _of_peptides(found["peptides"], given)
     for task in TITLES:
-        path = getattr(given, task)
-        if path:
-            lines += _of_sites(task, sites_of(task, path, given.weights[0], given), given)
+        if path := getattr(given, task):
+            found[task] = sites_of(task, path, given)
+            lines += _of_sites(task, found[task], given)
+    (given.out / "found.json").write_text(json.dumps(found, indent=1))
     page.write_text("\n".join([*lines, ""]))
     print(page.read_text())
 
@@ -82,11 +88,7 @@ def _head(given: argparse.Namespace) -> list[str]:
     ]
 
 
-def _of_peptides(given: argparse.Namespace) -> list[str]:
-    found = {
-        weights: energies_of(given, weights, given.out / weights.replace("/", "_"))
-        for weights in given.weights
-    }
+def _of_peptides(found: dict[str, list[dict[str, Any]]], given: argparse.Namespace) -> list[str]:
     peptides = read_peptides(given.peptides, given.out / "clusters.json")
     first = next(iter(found.values()))
     roles = ", ".join(f"{role} {count:,}" for role, count in first[0]["roles"].items())
@@ -150,7 +152,11 @@ def _of_sites(task: str, found: dict[str, Any], given: argparse.Namespace) -> li
             gain = made["esm less this"]
             cells = [_cell(made[metric]) for metric in METRICS]
             rows.append([name, *cells, _cell(gain["aupr"], "+") if gain else "–"])
-        header = [test, *(name.upper() for name in METRICS), "AUPR of esm less this"]
+        header = [
+            test,
+            *(name.upper() for name in METRICS),
+            f"AUPR of {given.weights[0]} less this",
+        ]
         lines += ["", *markdown(header, rows)]
     return lines
 

@@ -1,8 +1,9 @@
 """The folder of MolSieve-Mini-Protein: weights, curves, and a model card with measured figures.
 
-`python -m bench.mini_protein.card PRETRAINED` takes what jobs.pretrain left in the folder
-PRETRAINED, and the counts of bench.mini_protein.exclude, and writes pipeline/encoders/esm/mini/.
-All figures of the card come from there.
+`python -m bench.mini_protein.card PRETRAINED [FOUND]` takes what jobs.pretrain left in the folder
+PRETRAINED, the counts of bench.mini_protein.exclude, and the found.json of bench.sequences where
+there is one already, and writes pipeline/encoders/esm/mini/. All figures of the card come from
+there.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ TARGET = Path(__file__).parents[2] / "pipeline" / "encoders" / "esm" / "mini"
 COUNTS = Path(__file__).parent / "counts.json"
 CURVES = ("pretraining_curves.csv", "pretraining_curves.png")
 NOT_TOLD = ("output_dir", "cache_root", "dataset", "data_file", "exclude_file")
+MODELS = ("mini-protein", "untrained")
+SITES = {"dna": "residues that bind DNA", "ppi": "residues that bind a protein"}
 TOLD = {
     "untrained": "the same model, untrained",
     "unigram": "how often each residue is",
@@ -79,7 +82,7 @@ that of the file, in fp16.
 {results}
 
 Curves: `pretraining_curves.png`, `.csv`.
-
+{downstream}
 ## Limits
 
 It has seen few proteins for a short time: do not expect it to know families, let alone structure.
@@ -87,24 +90,39 @@ It was trained on parts of at most {crop:,} residues; longer sequences can be en
 ends were never seen together.
 """
 
+DOWNSTREAM = """
+## Downstream, beside the same model untrained
+
+As in [bench/sequences.md](../../../../bench/sequences.md), which tells how and has cheaper features
+beside: {pretrained} and the same model with random weights, each residue's feature into one
+classifier, and the mean feature of a peptide into detectors.
+
+{table}
+"""
+
 
 def main() -> None:
     """Copy the files, and write the card."""
     source, counts = Path(sys.argv[1]), json.loads(COUNTS.read_text())
+    found = json.loads(Path(sys.argv[2]).read_text()) if len(sys.argv) > 2 else {}
     TARGET.mkdir(exist_ok=True)
     for file in [*(source / "model").iterdir(), *(source / name for name in CURVES)]:
         shutil.copy(file, TARGET / file.name)
     stats = json.loads((source / "pretraining_stats.json").read_text())
-    (TARGET / "README.md").write_text(card(stats, counts, TARGET / "model.safetensors"))
+    text = card(stats, counts, found, TARGET / "model.safetensors")
+    (TARGET / "README.md").write_text(text)
 
 
-def card(stats: dict[str, Any], counts: dict[str, int], weights: Path) -> str:
+def card(
+    stats: dict[str, Any], counts: dict[str, int], found: dict[str, Any], weights: Path
+) -> str:
     """The model card.
 
     Parameters
     ----------
     stats : the content of pretraining_stats.json.
     counts : of `exclude`: proteins that each rule leaves out, "in all", and "of" how many.
+    found : of bench.sequences, with the weights mini-protein and untrained; may lack any of it.
     """
     settings = stats["settings"]
     others = stats["rejected"] - stats["excluded"]
@@ -140,7 +158,36 @@ def card(stats: dict[str, Any], counts: dict[str, int], weights: Path) -> str:
         torch_version=torch.__version__.split("+")[0], precision=settings["precision"],
         told=stats["residues_told"], prior=stats["neighbours_prior_counts"],
         results="\n".join(markdown(("told by", "perplexity", "cross entropy", "right"), results)),
+        downstream=downstream(found),
     )  # fmt: skip
+
+
+def downstream(found: dict[str, Any]) -> str:
+    """The section on what pretraining is worth; nothing where nothing was found."""
+    rows = []
+    for name, tests in ((task, found[task]["tests"]) for task in SITES if task in found):
+        for test, features in tests.items():
+            one, other = (features[f"esm, {weights}"] for weights in MODELS)
+            gain = other["esm less this"]["aupr"]
+            rows.append([f"{SITES[name]}, {test}: AUPR", *map(told, (one["aupr"], other["aupr"])),
+                         told(gain, "+")])  # fmt: skip
+    if "peptides" in found:
+        one, other = (found["peptides"][weights][0]["auroc"] for weights in MODELS)
+        rows += [
+            [f"antimicrobial peptides, {name.replace(' | ', ' on ')}: AUROC", told(one[name]),
+             told(other[name]), f"{one[name][0] - other[name][0]:+.3f}"]
+            for name in one if " | " in name
+        ]  # fmt: skip
+    if not rows:
+        return ""
+    header = ("", "pretrained", "untrained", "difference")
+    return DOWNSTREAM.format(pretrained=TOLD["model"], table="\n".join(markdown(header, rows)))
+
+
+def told(value: list[float], sign: str = "") -> str:
+    """A value with its 95 % interval."""
+    middle, low, high = value
+    return f"{middle:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
 def command(settings: dict[str, Any]) -> str:

@@ -128,7 +128,16 @@ def state_of(settings: PretrainSettings, folder: Path, sequences: list[str]) -> 
 
 def test_the_model_card_has_the_runs_figures_and_a_command_that_gives_it_again(run):
     weights = run.folder / "model" / "model.safetensors"
-    text = card(run.stats, {"contained": 20, "in all": 21, "of": 122}, weights)
+    tests = {
+        "esm, mini-protein": {"aupr": [0.4, 0.3, 0.5], "esm less this": None},
+        "esm, untrained": {
+            "aupr": [0.35, 0.25, 0.45], "esm less this": {"aupr": [0.05, 0.01, 0.09]}
+        },
+    }  # fmt: skip
+    found = {"dna": {"tests": {"Test_9": tests}}}
+    text = card(run.stats, {"contained": 20, "in all": 21, "of": 122}, found, weights)
+    row = "Test_9: AUPR | 0.400 [0.300, 0.500] | 0.350 [0.250, 0.450] | +0.050 [+0.010, +0.090] |"
+    assert row in text
     assert hashlib.sha256(weights.read_bytes()).hexdigest() in text
     assert f"| {run.metrics['heldout']['model']['perplexity']:.3f} |" in text
     assert "| contained | 20 |" in text and "1 have letters other than the twenty, 1 of" in text
@@ -137,7 +146,7 @@ def test_the_model_card_has_the_runs_figures_and_a_command_that_gives_it_again(r
     unlike = {name for name, value in vars(again).items() if value != getattr(run.settings, name)}
     assert unlike <= set(NOT_TOLD)
     with pytest.raises(SystemExit, match="the counts"):
-        card(run.stats, {"contained": 20, "in all": 19, "of": 122}, weights)
+        card(run.stats, {"contained": 20, "in all": 19, "of": 122}, {}, weights)
 
 
 @pytest.fixture
