@@ -6,10 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from tests.forked_workers import forks_of
 
 REPOSITORY = Path(__file__).parent.parent
 LIMIT_SECONDS = 300  # no test waits so long where all is well, on however slow a machine
@@ -54,7 +57,16 @@ def wait_for_success(process: subprocess.Popen, folder: Path) -> None:
 
 def descendants(ancestor: int, words: str) -> list[psutil.Process]:
     """Processes below one, at any depth, that have some words in their command."""
-    return [p for p in psutil.Process(ancestor).children(recursive=True) if words in _command(p)]
+    below = _below(ancestor)
+    for raylet in [ancestor, *below]:
+        for fork in forks_of(raylet):
+            with suppress(psutil.NoSuchProcess):
+                below |= {fork: psutil.Process(fork)} | _below(fork)
+    return [process for process in below.values() if words in _command(process)]
+
+
+def _below(ancestor: int) -> dict[int, psutil.Process]:
+    return {each.pid: each for each in psutil.Process(ancestor).children(recursive=True)}
 
 
 def _command(process: psutil.Process) -> str:

@@ -6,12 +6,13 @@ start themselves (`ray start`, a command without RAY_ADDRESS) has all of them in
 
 from __future__ import annotations
 
+import functools
 import os
-from functools import partialmethod
-from pathlib import Path
 
 from ray._private import ray_constants
 from ray._private.parameter import RayParams
+
+from tests import forked_workers
 
 # Ray's daemons report to each other ten times a second and look at all processes four times; idle
 # they took 6 % of a core for as long as the tests ran, and so take half of that.
@@ -29,5 +30,11 @@ def start_lean() -> None:
     """From now on this process starts Ray so, by `ray.init` or as a `Cluster`."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(f"RAY_{name}", value)
-    RayParams.__init__ = partialmethod(RayParams.__init__, **WITHOUT)
-    ray_constants.SETUP_WORKER_FILENAME = str(Path(__file__).with_name("setup_worker.py"))
+    serve_forks, made = functools.cache(forked_workers.serve_forks), RayParams.__init__
+
+    def lean(self: RayParams, *args, **kwargs) -> None:
+        serve_forks()
+        made(self, *args, **WITHOUT, **kwargs)
+
+    RayParams.__init__ = lean
+    ray_constants.SETUP_WORKER_FILENAME = forked_workers.__file__
