@@ -67,6 +67,8 @@ class Stages:
         work = self.conformer_seconds + self.busy_seconds
         if work < MOSTLY_WORK * self.cores * self.seconds:
             return "starting workers and waiting for them took most of the time: a short run"
+        if self.conformer_seconds == 0:
+            return "encoding took the cores' work: add a GPU, or CPU cores"
         share = self.conformer_seconds / max(1e-9, work)
         return f"conformers took {share:.0%} of the cores' work, encoding {1 - share:.0%}: " + (
             "add CPU cores" if share > MOSTLY_WORK else "add a GPU, or CPU cores"

@@ -21,6 +21,7 @@ from pipeline.encoding.tables import OUTCOMES
             "conformers took 75% of the cores' work, encoding 25%: add CPU cores",
         ),
         (False, 250, 750, 10, "add a GPU, or CPU cores"),
+        (False, 0, 900, 10, "encoding took the cores' work: add a GPU"),
         (False, 10, 10, 500, "a short run"),
     ],
 )
