@@ -7,8 +7,9 @@ turn. Another batch trains another model, so nothing is chosen silently: what is
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 
@@ -25,6 +26,8 @@ from pipeline.peptides.settings import PeptideGeneratorSettings, TunePeptidesSet
 from pipeline.runtime import telemetry
 from pipeline.runtime.errors import OUT_OF_MEMORY
 from pipeline.runtime.ray_train import threads_of
+
+log = logging.getLogger(__name__)
 
 SIZES = {"cpu": [2**n for n in range(9, 15)], "cuda": [2**n for n in range(12, 20)]}
 
@@ -69,13 +72,28 @@ def tune_peptides(settings: TunePeptidesSettings) -> tuple[list[BatchTrial], Bat
         _own(settings), peptides, {}, len(prepared.source.names), precision, threads_of(1), ""
     )
     trials = ray.get(remote.remote(job, device, settings.seconds, settings.memory_gb))
+    for line in not_tried(SIZES[device], [trial.batch_residues for trial in trials]):
+        log.info(line)
     return trials, best_of(trials, settings.memory_gb, lambda trial: trial.batch_residues)
+
+
+def not_tried(sizes: Sequence[int], tried: Sequence[int]) -> list[str]:
+    """Which sizes are missing among the trials, and why."""
+    small = [size for size in sizes if tried and size < tried[0]]
+    large = [size for size in sizes if not tried or size > tried[-1]]
+    reasons = {"do not hold the longest peptide": small, "take more memory than there is": large}
+    return [
+        f"not tried: batches of {', '.join(f'{size:,}' for size in missing)} residues, which {why}"
+        for why, missing in reasons.items()
+        if missing
+    ]
 
 
 def trials_of(
     job: PeptideJob, device: str, seconds: float, memory_gb: float | None
 ) -> list[BatchTrial]:
-    """Trials of ascending sizes, up to the first that takes too much memory."""
+    """Trials of ascending sizes that hold the longest peptide, up to the first that takes too much
+    memory."""
     if device == "cpu":
         torch.set_num_threads(job.threads)
     trials = []
@@ -96,6 +114,7 @@ def _sweep(job: PeptideJob, device: torch.device, seconds: float) -> Iterator[Ba
         state = PeptideState(replace(job, settings=settings), device)
         buckets = len(state.make.lengths)
         if size < state.make.lengths.max():
+            state.close()
             continue  # it does not hold the longest peptide
         state.make = partial(_of_each_length, state.make)
         telemetry.reset_peak_memory()

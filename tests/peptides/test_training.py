@@ -253,7 +253,7 @@ def test_without_a_package_the_extra_is_named(monkeypatch):
 
 def test_sizes_of_batches_are_tried_until_memory_is_short(made_up, monkeypatch):
     monkeypatch.setattr(loop, "_peptides", lambda job: made_up[:2])
-    monkeypatch.setitem(tuning.SIZES, "cpu", [64, 256, 1024])
+    monkeypatch.setitem(tuning.SIZES, "cpu", [8, 64, 256, 1024, 4096])
     peaks = iter([1.0, 1.5, 3.0])
     lengths = []
     of_bucket = Batches.of_bucket
@@ -263,6 +263,11 @@ def test_sizes_of_batches_are_tried_until_memory_is_short(made_up, monkeypatch):
     monkeypatch.setattr(tuning.telemetry, "peak_resident_memory_gb", lambda: next(peaks))
     trials = tuning.trials_of(job_of(SETTINGS), "cpu", seconds=0.01, memory_gb=2)
     assert [(t.batch_residues, t.memory_gb) for t in trials] == [(64, 1.0), (256, 1.5)]
+    told = tuning.not_tried(tuning.SIZES["cpu"], [trial.batch_residues for trial in trials])
+    assert told == [
+        "not tried: batches of 8 residues, which do not hold the longest peptide",
+        "not tried: batches of 1,024, 4,096 residues, which take more memory than there is",
+    ]
     assert set(lengths) == set(range(3))  # padded to 8, 16 and 24
     assert all(t.rate > 0 and 0 <= t.waiting_share < 1 for t in trials)
     even = [tuning.BatchTrial(size, 1, rate, 0) for size, rate in ((1, 50), (2, 99), (4, 100))]
