@@ -46,7 +46,7 @@ REPEATABLE = "error"
 # then: older runs keep their names.
 LATER = (
     "ood_ratio", "sequence_column", "residues", "min_length", "max_length", "cluster_method",
-    "identity", "coverage",
+    "identity", "coverage", "noise_shift",
 )  # fmt: skip
 
 

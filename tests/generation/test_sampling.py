@@ -95,9 +95,19 @@ def test_the_steps_are_different_ones_that_fall_to_the_first(sampler, schedule):
         assert scheduler_of(settings).timesteps.tolist() == steps.tolist()
 
 
-@pytest.mark.parametrize("guidance", [1.0, 2.0])
-def test_samples_are_those_of_a_plain_loop_over_the_same_noise(trained, guidance):
-    generator = with_settings(trained[0].generator, guidance=guidance)
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_a_shift_multiplies_the_noise_beside_the_signal_at_each_step(schedule):
+    usual = GeneratorSettings(noise_schedule=schedule)
+    signal, noise = levels(usual)
+    shifted, more = levels(replace(usual, noise_shift=5.0))
+    np.testing.assert_allclose(more / shifted, 5 * noise / signal, rtol=1e-3)
+    np.testing.assert_allclose(shifted**2 + more**2, 1, atol=1e-6)
+    np.testing.assert_array_equal(levels(replace(usual, noise_shift=None))[0], signal)
+
+
+@pytest.mark.parametrize(("guidance", "shift"), [(1.0, 1.0), (2.0, 1.0), (1.0, 4.0)])
+def test_samples_are_those_of_a_plain_loop_over_the_same_noise(trained, guidance, shift):
+    generator = with_settings(trained[0].generator, guidance=guidance, noise_shift=shift)
     shard = Shard((5, 0), np.array([0, 1, 1, 0]))
     made = Sampler(generator, "cpu", "fp32").sample(shard)
     np.testing.assert_allclose(made, plain_ddpm(generator, shard), atol=2e-4)

@@ -48,17 +48,25 @@ def steps_of(settings: DiffusionSettings) -> np.ndarray:
 
 def levels(settings: DiffusionSettings) -> tuple[np.ndarray, np.ndarray]:
     """Shares (T,) float64 of the feature and of the noise after each step; squares add up to 1."""
-    made = package("diffusers").DDPMScheduler(**_common(settings))
-    kept = made.alphas_cumprod.double().numpy()
+    return _levels(_common(settings))
+
+
+def _levels(schedule: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    kept = package("diffusers").DDPMScheduler(**schedule).alphas_cumprod.double().numpy()
     return np.sqrt(kept), np.sqrt(1 - kept)
 
 
 def _common(settings: DiffusionSettings) -> dict[str, Any]:
     scale = LINEAR_STEPS / settings.diffusion_steps
-    return {
+    common = {
         "num_train_timesteps": settings.diffusion_steps,
         "beta_schedule": SCHEDULES[settings.noise_schedule],
         "beta_start": scale * LINEAR_BETAS[0],
         "beta_end": min(0.999, scale * LINEAR_BETAS[1]),
         "prediction_type": PREDICTIONS[settings.prediction],
     }
+    if settings.noise_shift in (None, 1):
+        return common
+    signal, noise = _levels(common)
+    kept = 1 / (1 + (settings.noise_shift * noise / signal) ** 2)
+    return {**common, "trained_betas": 1 - kept / np.append(1.0, kept[:-1])}
