@@ -22,8 +22,8 @@ from pipeline.runtime.telemetry import configure_logging
 
 # As small as two busy cores are through with in minutes.
 SMALL = {
-    "width": 64, "blocks": 3, "batch_residues": 1024, "steps": 600, "checkpoint_every": 50,
-    "lr": 3e-3, "ema_decay": 0.98, "sampler": "dpm++", "num_samples": 400,
+    "width": 96, "blocks": 4, "batch_residues": 1024, "steps": 8000, "checkpoint_every": 250,
+    "lr": 2e-3, "ema_decay": 0.998, "sampler": "dpm++", "num_samples": 400,
 }  # fmt: skip
 
 

@@ -33,7 +33,7 @@ PUBLISHED = {
 }
 MINI = "mini-protein"
 MINI_FOLDER = Path(__file__).parent / "mini"
-MINI_SHA256 = "e38e00826699bafb0da927dbb5f705b6ead9308fc2c27611846ac8c9fc7d8826"
+MINI_SHA256 = "02ea59434e9b66a08d4b54a4eaba1b2a408e4a7563c007d1a8c24d3481e16c7c"
 CONFIG, VOCABULARY_FILE = "config.json", "vocab.txt"
 SAFE, PICKLED, _INDEX = "model.safetensors", "pytorch_model.bin", ".index.json"
 # Where tensors are, in the order in which transformers looks for them: one file, or several that
