@@ -75,7 +75,7 @@ def sites_of(task: str, path: Path, given: argparse.Namespace) -> dict[str, Any]
     """
     chains = _subset(pq.read_table(path), given.proteins)
     features: dict[str, Features] = {
-        **{f"esm, {weights}": partial(esm_residues, weights=weights) for weights in given.weights},
+        **{f"esm, {n}": partial(esm_residues, weights=model) for n, model in given.models.items()},
         ONE_HOT: one_hot_windows,
         COMPOSITION: compositions,
     }

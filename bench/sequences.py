@@ -4,15 +4,17 @@
 --dna ../shared/data/dna_sites.parquet --ppi ../shared/data/ppi_sites.parquet --out FOLDER`
 
 A task whose file is not named is left out. `--weights mini-protein untrained` are the models, the
-first of which all else is compared with on sites. `--proteins 60` takes so many chains of each
-split, `--seeds 0` one cut of the peptides. What was found is kept in the folder, so that the
-command goes on where it stopped; the page has only what is there, and found.json all of it.
+latter Mini-Protein's shape with random values; the first is what all else is compared with on
+sites. `--proteins 60` takes so many chains of each split, `--seeds 0` one cut of the peptides. What
+was found is kept in the folder, so that the command goes on where it stopped; the page has only
+what is there, and found.json all of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from bench.sequence_energies import (
     spread,
 )
 from pipeline.augmentation.scores import METRICS
+from pipeline.encoders.esm.weights import MINI_FOLDER
 from pipeline.runtime.telemetry import configure_logging
 
 TITLES = {
@@ -61,12 +64,13 @@ def main() -> None:
     given = parser.parse_args()
     configure_logging()
     given.out.mkdir(parents=True, exist_ok=True)
+    given.models = {name: model_of(name, given.out) for name in given.weights}
     page = Path(__file__).with_name("sequences.md")
     lines, found = _head(given), {}
     if given.peptides:
         found["peptides"] = {
-            weights: energies_of(given, weights, given.out / weights.replace("/", "_"))
-            for weights in given.weights
+            name: energies_of(given, model, given.out / name.replace("/", "_"))
+            for name, model in given.models.items()
         }
         lines += _of_peptides(found["peptides"], given)
     for task in TITLES:
@@ -78,13 +82,25 @@ def main() -> None:
     print(page.read_text())
 
 
+def model_of(name: str, out: Path) -> str:
+    """What --weights takes of a model; of "untrained" a folder of Mini-Protein's own shape."""
+    folder = out / "untrained_model"
+    if name == "untrained" and not folder.exists():
+        torch.manual_seed(0)
+        made = transformers.EsmForMaskedLM(transformers.EsmConfig.from_pretrained(MINI_FOLDER))
+        made.save_pretrained(folder)
+        shutil.copy(MINI_FOLDER / "vocab.txt", folder)
+    return str(folder) if name == "untrained" else name
+
+
 def _head(given: argparse.Namespace) -> list[str]:
     return [
         "# Sequences: what ESM-2's features add to what is cheap",
         "",
         f"Made by `python -m bench.sequences`, ESM-2 weights {', '.join(given.weights)}; "
         f"{cpu_name()}, torch {torch.__version__}, transformers {transformers.__version__}, "
-        f"scikit-learn {sklearn.__version__}.",
+        f"scikit-learn {sklearn.__version__}. `untrained` is of Mini-Protein's shape, with random "
+        "values.",
     ]
 
 
