@@ -72,7 +72,8 @@ def page(summary: dict[str, Any], given: argparse.Namespace) -> list[str]:
         f"{summary['rows_in']:,} rows, {summary['rows_used']:,} used: {'; '.join(parts)} "
         f"({summary['held_out']}).",
         "",
-        f"Generator: {made['parameters']:,} parameters, {SMALL['steps']:,} steps, "
+        f"Generator: {made['parameters']:,} parameters, {SMALL['steps']:,} steps, noise shifted "
+        f"{made['noise_shift']:g} times, "
         f"{made['train_time_seconds']:.0f} s of a busy machine, of which "
         f"{made['waiting_share']:.1%} were spent waiting for data. Loss on held-out peptides "
         f"{best['heldout_loss']:.3f}, of the best linear guess {best['linear_loss']:.3f}, of zero "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +30,8 @@ SAMPLE = Path(__file__).parent.parent / "data" / "hiv_scaffold_sample.json.gz"
 SMALL = UniMolConfig(layers=2, width=64, ffn_width=128, heads=8, gaussians=16)
 
 start_lean()
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a script's background; commands that
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests stop would inherit it
 
 
 # Rooms whose tests take longest; two processes that begin with these end together.

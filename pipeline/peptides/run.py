@@ -249,6 +249,7 @@ def _of_generator(fitted: FittedPeptides, device: str) -> dict[str, Any]:
         "device": device,
         "precision": fitted.precision,
         "latent_columns": fitted.generator.scaling.width,
+        "noise_shift": fitted.generator.settings.noise_shift,
         "curves": CURVES,
         "at_best_step": at_best,
         "better_than_linear": fitted.better_than_linear,

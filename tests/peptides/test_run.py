@@ -70,6 +70,8 @@ def test_peptides_files_and_summary_agree(made):
     settings, summary, out = made
     rows = pq.read_table(out / "generated.parquet").to_pylist()
     assert json.loads((out / "peptides_summary.json").read_text()) == summary
+    kept = PeptideGenerator.read(str(out / "generator")).settings
+    assert summary["generator"]["noise_shift"] == kept.noise_shift > 0
     generator = PeptideGenerator.read(str(out / "generator"))
     for name, found in summary["peptides"].items():
         mine = [row for row in rows if row["class"] == name]
