@@ -34,7 +34,7 @@ def start_lean() -> None:
 
     def lean(self: RayParams, *args, **kwargs) -> None:
         serve_forks()
-        made(self, *args, **WITHOUT, **kwargs)
+        made(self, *args, **(WITHOUT | kwargs))
 
     RayParams.__init__ = lean
     ray_constants.SETUP_WORKER_FILENAME = forked_workers.__file__
