@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 SOCKET = "MOLSIEVE_FORKED_WORKERS"  # environment: its path; not there: as Ray starts them
@@ -112,18 +113,22 @@ def serve(listener: socket.socket) -> None:
             size, streams, _, _ = socket.recv_fds(connection, 8, 3)
             request = b""
             while len(request) < int.from_bytes(size, "big"):
-                request += connection.recv(1 << 20)
-            request = json.loads(request)
-            (forks := folder / str(request.pop("raylet"))).mkdir(exist_ok=True)
-            if (fork := os.fork()) == 0:
-                break
-            (forks / str(fork)).touch()
-            connection.sendall(b"+")
+                if not (part := connection.recv(1 << 20)):
+                    break  # who asked was killed
+                request += part
+            if request and len(request) == int.from_bytes(size, "big"):
+                asked = json.loads(request)
+                (forks := folder / str(asked.pop("raylet"))).mkdir(exist_ok=True)
+                if (fork := os.fork()) == 0:
+                    break
+                (forks / str(fork)).touch()
+                with suppress(OSError):
+                    connection.sendall(b"+")
         for stream in streams:
             os.close(stream)
     listener.close()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    become(streams=streams, **request)
+    become(streams=streams, **asked)
 
 
 def become(argv: list[str], env: dict[str, str], cwd: str, streams: list[int]) -> None:

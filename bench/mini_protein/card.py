@@ -97,7 +97,7 @@ As in [bench/sequences.md](../../../../bench/sequences.md), which tells how and 
 beside: {pretrained} and the same model with random weights, each residue's feature into one
 classifier, and the mean feature of a peptide into detectors. The whole interval of the difference
 is above 0 in {better} of the {tests} tests on residues, and below it in {worse}; of the {detectors}
-detectors of peptides {higher} are better with the pretrained model.
+detectors of peptides {higher} have a higher AUROC with the pretrained model, on the first cut.
 
 {table}
 """
@@ -124,7 +124,7 @@ def card(
     ----------
     stats : the content of pretraining_stats.json.
     counts : of `exclude`: proteins that each rule leaves out, "in all", and "of" how many.
-    found : of bench.sequences, with the weights mini-protein and untrained; may lack any of it.
+    found : of bench.sequences with `--weights mini-protein untrained`; may lack tasks.
     """
     settings = stats["settings"]
     others = stats["rejected"] - stats["excluded"]

@@ -18,7 +18,7 @@ class DiffusionSettings(OptimizerSettings):
     """Steps from a feature to noise."""
     noise_schedule: Literal["cosine", "linear"] = "cosine"
     """How the noise grows over the steps."""
-    noise_shift: float | None = bounded(1.0, above=0)
+    noise_shift: float | None = bounded(1.0, above=0, below=1000)
     """What the noise beside the signal is multiplied by at each step. Features of many columns that
     say the same are told through much noise, so that few steps of a usual schedule matter."""
     prediction: Literal["v", "epsilon"] = "v"

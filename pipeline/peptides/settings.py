@@ -15,7 +15,7 @@ from pipeline.runtime.settings import OutputSettings, bounded
 class PeptideGeneratorSettings(DiffusionSettings):
     """A class-conditional diffusion model of peptides' latents, its decoder and their training."""
 
-    noise_shift: float | None = bounded(None, above=0)
+    noise_shift: float | None = bounded(None, above=0, below=1000)
     """What the noise beside the signal is multiplied by at each step; default: so much that half of
     what latents tell of single residues is told at half of the steps."""
     width: int = bounded(256, least=16)

@@ -1,11 +1,13 @@
 """How much noise hides half of what latents tell, against what a Gaussian's formula says."""
 
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
 import pytest
 
-from pipeline.peptides.diffusion.half_told import half_told
+from pipeline.generation.diffusion.noise import levels
+from pipeline.peptides.diffusion.half_told import half_told, shift_of
 from pipeline.peptides.diffusion.residues import Peptides
 from tests.peptides.conftest import SETTINGS, peptides_of
 
@@ -22,11 +24,21 @@ def test_columns_that_say_the_same_of_two_residues(columns):
 
 def test_a_training_takes_it_and_keeps_it(trained, made_up):
     kept = trained[0].generator.settings
-    assert SETTINGS.noise_shift is None and kept.noise_shift == half_told(made_up[0], kept.seed)
+    assert SETTINGS.noise_shift is None and kept.noise_shift == shift_of(made_up[0], kept)
 
 
 def test_where_nothing_can_be_learned_the_schedule_is_left_as_it_is():
     some = peptides_of(40, 1)[0]
-    assert half_told(some._replace(tokens=np.zeros_like(some.tokens)), 0) == 1
+    same = some._replace(tokens=np.zeros_like(some.tokens))
+    assert half_told(same, 0) is None and shift_of(same, SETTINGS) == 1
     few = some._replace(tokens=np.arange(8, dtype=np.uint8), latents=some.latents[:8])
-    assert half_told(few, 0) == 1
+    assert half_told(few, 0) is None
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_the_middle_step_has_so_much_noise(made_up, schedule):
+    settings = replace(SETTINGS, noise_schedule=schedule)
+    shift = shift_of(made_up[0], settings)
+    signal, noise = levels(replace(settings, noise_shift=shift))
+    middle = settings.diffusion_steps // 2
+    assert noise[middle] / signal[middle] == pytest.approx(half_told(made_up[0], 42), rel=0.06)

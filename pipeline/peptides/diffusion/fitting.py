@@ -17,7 +17,7 @@ from pipeline.generation.diffusion.draws import Noising
 from pipeline.generation.diffusion.scaling import Scaling
 from pipeline.generation.diffusion.state import precision_for_training
 from pipeline.peptides.diffusion.generator import PeptideGenerator, length_counts
-from pipeline.peptides.diffusion.half_told import half_told
+from pipeline.peptides.diffusion.half_told import shift_of
 from pipeline.peptides.diffusion.loop import PeptideJob, held_out_batches, peptide_loop
 from pipeline.peptides.diffusion.residues import Peptides, padded_length
 from pipeline.peptides.settings import PeptideGeneratorSettings
@@ -111,9 +111,9 @@ def fit_peptides(
     own = {f.name for f in fields(PeptideGeneratorSettings)}
     settings = PeptideGeneratorSettings(**{name: getattr(settings, name) for name in own})
     if settings.noise_shift is None:
-        settings = replace(settings, noise_shift=half_told(train, settings.seed))
-        log.info("--noise_shift %g: so much noise leaves half of what latents tell of single "
-                 "residues", settings.noise_shift)  # fmt: skip
+        settings = replace(settings, noise_shift=shift_of(train, settings))
+        log.info("--noise_shift %g: half of what latents tell of single residues is told at half "
+                 "of the steps", settings.noise_shift)  # fmt: skip
     precision = precision_for_training(precision, device)
     name = run_name(settings, NOT_IDENTITY, list(names), precision, _digest(train, held_out))
     storage, curves = f"{absolute(folder)}/.ray_train", f"{absolute(folder)}/{CURVES}"

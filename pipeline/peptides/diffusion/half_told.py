@@ -9,9 +9,13 @@ noise as hides half.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
+from pipeline.generation.diffusion.noise import levels
+from pipeline.generation.settings import DiffusionSettings
 from pipeline.peptides.diffusion.residues import Peptides
 
 RESIDUES = 20_000  # of all, at most: half to learn from, half to tell
@@ -19,7 +23,17 @@ LEAST, MOST, HALVINGS = 2.0**-2, 2.0**8, 9  # deviations of noise
 DIGITS = 2
 
 
-def half_told(peptides: Peptides, seed: int) -> float:
+def shift_of(peptides: Peptides, settings: DiffusionSettings) -> float:
+    """What to multiply a schedule's noise by; 1 where latents cannot say. Two digits."""
+    level = half_told(peptides, settings.seed)
+    if level is None:
+        return 1.0
+    signal, noise = levels(replace(settings, noise_shift=1.0))
+    middle = settings.diffusion_steps // 2
+    return float(f"{level * signal[middle] / noise[middle]:.{DIGITS}g}")
+
+
+def half_told(peptides: Peptides, seed: int) -> float | None:
     """Deviations of noise with which single residues are told half as well as without.
 
     Half as well: right in half as many cases beyond those that the most frequent residue is right
@@ -31,15 +45,15 @@ def half_told(peptides: Peptides, seed: int) -> float:
 
     Returns
     -------
-    float
-        With two digits; 1 where there are too few residues, or but one kind, to learn from.
+    float or None
+        None where there are too few residues, or but one kind, to learn from.
     """
     rng = np.random.default_rng([seed, RESIDUES])
     rows = rng.permutation(len(peptides.tokens))[:RESIDUES]
     latents, residues = peptides.latents[rows].astype(np.float64), peptides.tokens[rows]
     noise, half = rng.standard_normal(latents.shape), len(rows) // 2
-    if not 1 < len(np.unique(residues[:half])) < half:
-        return 1.0
+    if len(np.unique(residues[:half])) < 2 or half < 2 * latents.shape[1]:
+        return None
 
     def right(level: float) -> float:
         noisy = latents + level * noise
@@ -51,4 +65,4 @@ def half_told(peptides: Peptides, seed: int) -> float:
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if right(2**middle) > wanted else (low, middle)
-    return float(f"{2 ** ((low + high) / 2):.{DIGITS}g}")
+    return float(2 ** ((low + high) / 2))
