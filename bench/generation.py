@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from bench.report import cpu_name, markdown
+from bench.report import cpu_name, markdown, with_interval
 from pipeline.detectors.base import Inputs
 from pipeline.detectors.energy_head import energies_of
 from pipeline.detectors.feature_distances import nearest_features
@@ -264,7 +264,7 @@ def table(
         low, high = paired_interval(is_ood, statistic, samples=RESAMPLES, seed=0)
         sign = "+" if less else ""
         value = statistic(np.flatnonzero(~is_ood), np.flatnonzero(is_ood))
-        return f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+        return with_interval([value, low, high], sign)
 
     mean = {name: np.mean([auroc(is_ood, one) for one in each]) for name, each in scores.items()}
     rows = []

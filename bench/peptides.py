@@ -14,7 +14,7 @@ import gzip
 from pathlib import Path
 from typing import Any
 
-from bench.report import cpu_name, markdown
+from bench.report import cpu_name, markdown, with_interval
 from pipeline.peptides.controls import MEASURES, told_verdict
 from pipeline.peptides.run import run_peptides
 from pipeline.peptides.settings import GeneratePeptidesSettings
@@ -104,7 +104,7 @@ def _measures(name: str, samples: dict[str, dict[str, Any]]) -> list[str]:
     shown = [each for each in MEASURES if each in next(iter(samples.values()))]
     rows = [
         [sample, f"{found['uniqueness']:.3f}", f"{found['novelty']:.3f}"]
-        + ["{:.3f} [{:.3f}, {:.3f}]".format(found[m], *found[f"{m}_ci95"]) for m in shown]
+        + [with_interval([found[m], *found[f"{m}_ci95"]]) for m in shown]
         for sample, found in samples.items()
     ]
     count = next(iter(samples.values()))["rows"]

@@ -43,3 +43,9 @@ def cpu_name() -> str:
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A table."""
     return ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
+
+
+def with_interval(found: Sequence[float], sign: str = "") -> str:
+    """Of a value and both ends of its interval; `sign` "+" shows it of positive ones."""
+    value, low, high = found
+    return f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"

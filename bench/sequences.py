@@ -22,7 +22,7 @@ import sklearn
 import torch
 import transformers
 
-from bench.report import cpu_name, markdown
+from bench.report import cpu_name, markdown, with_interval
 from bench.residue_sites import SEED, WIDE, sites_of
 from bench.sequence_energies import (
     COVERAGE,
@@ -135,7 +135,7 @@ def _of_peptides(found: dict[str, list[dict[str, Any]]], given: argparse.Namespa
     rows.sort(key=lambda row: -row[2][0][0])
     table = [
         [
-            name.replace(" | ", ", "), weights, learns_from(name), _cell(areas[0]),
+            name.replace(" | ", ", "), weights, learns_from(name), with_interval(areas[0]),
             spread(area for area, _, _ in areas),
         ]
         for name, weights, areas in rows
@@ -166,8 +166,8 @@ def _of_sites(task: str, found: dict[str, Any], given: argparse.Namespace) -> li
         rows = []
         for name, made in of_test.items():
             gain = made["esm less this"]
-            cells = [_cell(made[metric]) for metric in METRICS]
-            rows.append([name, *cells, _cell(gain["aupr"], "+") if gain else "–"])
+            cells = [with_interval(made[metric]) for metric in METRICS]
+            rows.append([name, *cells, with_interval(gain["aupr"], "+") if gain else "–"])
         header = [
             test,
             *(name.upper() for name in METRICS),
@@ -175,11 +175,6 @@ def _of_sites(task: str, found: dict[str, Any], given: argparse.Namespace) -> li
         ]
         lines += ["", *markdown(header, rows)]
     return lines
-
-
-def _cell(found: list[float], sign: str = "") -> str:
-    value, low, high = found
-    return f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from bench.report import cpu_name, markdown
+from bench.report import cpu_name, markdown, with_interval
 from pipeline.pretraining.settings import PretrainSettings
 
 TARGET = Path(__file__).parents[2] / "pipeline" / "encoders" / "esm" / "mini"
@@ -167,21 +167,20 @@ def card(
 def downstream(found: dict[str, Any]) -> str:
     """The section on what pretraining is worth; nothing where nothing was found."""
     rows, gains, higher = [], [], []
-    for name, tests in ((task, found[task]["tests"]) for task in SITES if task in found):
-        for test, features in tests.items():
+    for task, what in SITES.items():
+        for test, features in found.get(task, {"tests": {}})["tests"].items():
             one, other = (features[f"esm, {weights}"] for weights in MODELS)
-            gain = other["esm less this"]["aupr"]
-            gains.append(gain)
-            rows.append([f"{SITES[name]}, {test}: AUPR", *map(told, (one["aupr"], other["aupr"])),
-                         told(gain, "+")])  # fmt: skip
+            gains.append(other["esm less this"]["aupr"])
+            told = [with_interval(each["aupr"]) for each in (one, other)]
+            rows.append([f"{what}, {test}: AUPR", *told, with_interval(gains[-1], "+")])
     if "peptides" in found:
-        one, other = (found["peptides"][weights][0]["auroc"] for weights in MODELS)
-        higher = [one[name][0] > other[name][0] for name in one if " | " in name]
-        rows += [
-            [f"antimicrobial peptides, {name.replace(' | ', ' on ')}: AUROC", told(one[name]),
-             told(other[name]), f"{one[name][0] - other[name][0]:+.3f}"]
-            for name in one if " | " in name
-        ]  # fmt: skip
+        both = [found["peptides"][weights][0]["auroc"] for weights in MODELS]
+        for detector in (name for name in both[0] if " | " in name):
+            one, other = (of_model[detector] for of_model in both)
+            higher.append(one[0] > other[0])
+            told = [with_interval(each) for each in (one, other)]
+            what = f"antimicrobial peptides, {detector.replace(' | ', ' on ')}: AUROC"
+            rows.append([what, *told, f"{one[0] - other[0]:+.3f}"])
     if not rows:
         return ""
     header = ("", "pretrained", "untrained", "difference")
@@ -190,12 +189,6 @@ def downstream(found: dict[str, Any]) -> str:
         better=sum(low > 0 for _, low, _ in gains), worse=sum(high < 0 for _, _, high in gains),
         detectors=len(higher), higher=sum(higher),
     )  # fmt: skip
-
-
-def told(value: list[float], sign: str = "") -> str:
-    """A value with its 95 % interval."""
-    middle, low, high = value
-    return f"{middle:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
 def command(settings: dict[str, Any]) -> str:
