@@ -43,6 +43,14 @@ class Encoder(Protocol):
         """
         ...
 
+    @staticmethod
+    def core_seconds(weights: str | None) -> float:
+        """Roughly how long one CPU core works on an ordinary molecule; inf if nobody knows.
+
+        Conformers left out. Few molecules are encoded where no process must be started for them.
+        """
+        ...
+
     def encode_smiles(self, smiles: Sequence[str]) -> np.ndarray:
         """Features (n, dim) float32, in the order given; InputError if it takes no SMILES."""
         ...

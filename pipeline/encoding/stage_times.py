@@ -22,7 +22,7 @@ class Stages:
     Attributes
     ----------
     seconds : of the run, from its first molecule to its last.
-    cores, encoders : CPU cores of the cluster, and encoder actors.
+    cores, encoders : CPU cores of the cluster, and encoder actors; none if the driver encoded.
     on_gpu : whether encoders have GPUs, and the cores to the conformers alone.
     conformer_seconds : core seconds that conformers took.
     busy_seconds, waiting_seconds : seconds that encoders worked, and waited for molecules.
@@ -66,6 +66,8 @@ class Stages:
             )
         work = self.conformer_seconds + self.busy_seconds
         if work < MOSTLY_WORK * self.cores * self.seconds:
+            if self.encoders == 0:
+                return "encoded in this process, by one core: a short run"
             return "starting workers and waiting for them took most of the time: a short run"
         if self.conformer_seconds == 0:
             return "encoding took the cores' work: add a GPU, or CPU cores"

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.conformers.structure import structure_counts, structures_line
-from pipeline.encoders import encoder_class
 from pipeline.encoding.costs import Costs, keep_costs
 from pipeline.encoding.expected_work import ExpectedWork
 from pipeline.encoding.given_structures import keep_given
@@ -27,8 +26,8 @@ from pipeline.encoding.lookup import (
     without,
 )
 from pipeline.encoding.plan import EncoderPool, EncodingPlan
+from pipeline.encoding.short_work import encoded_here, most_here
 from pipeline.encoding.stage_times import Stages, nodes_of, shares_of
-from pipeline.encoding.steps import EncodeBatch
 from pipeline.encoding.structures import COLUMN, structures
 from pipeline.encoding.tables import OUTCOMES, REJECTIONS
 from pipeline.encoding.tuning import tuned_pool
@@ -40,9 +39,6 @@ from pipeline.runtime.cluster import cores_now
 from pipeline.store.keyed_table import Index, KeyedTable, new_run_stamp
 
 log = logging.getLogger(__name__)
-
-# Molecules that RDKit's encoders are through with before Ray's workers would have started.
-SOON = 5000
 
 
 @dataclass(frozen=True)
@@ -120,7 +116,9 @@ def encode(molecules: pa.Table, plan: EncodingPlan) -> EncodeResult:
         pool, pending = tuned_pool(plan), pending_of(todo, plan)
         work = ExpectedWork.of(todo, pending.unmade, tables)
         progress = telemetry.Progress(f"{name} features", todo.num_rows, work.total)
-        for batch in _outcomes(pending, plan, pool, run):
+        here = pending.rows <= most_here([plan], pool)
+        batches = encoded_here if here else _encoded_by_actors
+        for batch in batches(pending, plan, pool, run):
             outcomes.append(batch)
             progress.advance(batch.num_rows, work.of_batch(batch))
     outcome = pa.concat_tables(outcomes)
@@ -130,6 +128,7 @@ def encode(molecules: pa.Table, plan: EncodingPlan) -> EncodeResult:
         _check_nothing_lost(wanted, table.index(), rejected)
     stages = None
     if todo.num_rows:
+        pool = pool._replace(actors=0 if here else pool.actors)
         stages = stages_of(pool, progress.seconds, **shares_of(outcome), nodes=nodes_of(outcome))
         log.info("%s", stages.hint)
     given = "coords" in molecules.column_names
@@ -153,16 +152,10 @@ def encode(molecules: pa.Table, plan: EncodingPlan) -> EncodeResult:
     )
 
 
-def _outcomes(
+def _encoded_by_actors(
     pending: Pending, plan: EncodingPlan, pool: EncoderPool, run: str
 ) -> Iterator[pa.Table]:
     """What became of each molecule (OUTCOMES), batch by batch."""
-    light = not encoder_class(plan.settings.foundation_model).uses_torch
-    if light and pending.rows <= SOON:
-        encode_batch = EncodeBatch(plan, run, pool)
-        for start in range(0, pending.rows, pool.batch_size):
-            yield encode_batch(pending.unmade.slice(start, pool.batch_size))
-        return
     graph = encoding_graph(pending, plan, pool, run)
     yield from graph.iter_batches(batch_size=None, batch_format="pyarrow")
 

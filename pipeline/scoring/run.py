@@ -6,6 +6,7 @@ The driver sees counts alone.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +27,7 @@ from pipeline.runtime import telemetry
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import json_bytes, write_atomically
 from pipeline.scoring.extremes import write_extremes
-from pipeline.scoring.graph import scoring_graph
+from pipeline.scoring.graph import is_short, scored_here, scoring_graph
 from pipeline.scoring.levels import Levels
 from pipeline.scoring.output_folder import done_chunks
 from pipeline.scoring.repeated_ids import repeated_ids
@@ -89,10 +90,12 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
     progress, totals = telemetry.Progress("scores", None), Totals()
     main = plans[heaviest(views)]
     pool = tuned_pool(main)
-    graph = scoring_graph(plans, pool, judge, settings, files, done)
-    for counts in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
+    work = plans, pool, judge, settings, files, done
+    short = is_short(files, settings, plans, pool)
+    for counts in scored_here(*work) if short else _by_actors(*work):
         totals.add(counts)
         progress.advance(pc.sum(counts["rows"]).as_py())
+    pool = pool._replace(actors=0 if short else pool.actors)
     stages = stages_of(pool, progress.seconds, **totals.of_stages())
     found = write_extremes(settings.output_dir, settings.top, checkpoint.kind)
     if found.rows == 0:
@@ -132,6 +135,10 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
     }
     write_atomically(f"{settings.output_dir}/run_summary.json", json_bytes(summary))
     return summary
+
+
+def _by_actors(*work: Any) -> Iterator[pa.Table]:
+    yield from scoring_graph(*work).iter_batches(batch_size=None, batch_format="pyarrow")
 
 
 def judge_of(checkpoint: Checkpoint, plans: Plans, settings: ScoreSettings) -> Judge:

@@ -92,7 +92,9 @@ def train_head(
         job = head_job(molecules, features, space, settings, share, synthetic)
         if finetuning is not None:
             job = _finetuned_job(job, encoded.result, finetuning)
-        trainer = _trainer(job, device == "cuda", storage, name, share)
+        passes = settings.epochs * sum(len(job.keys[role]) for role in ("id_train", "ood_train"))
+        light = finetuning is None or finetuning.is_short(passes)
+        trainer = _trainer(job, device == "cuda", storage, name, share, light)
         result = fit(trainer, OUT_OF_MEMORY_ADVICE)
     head, finetuned = _trained(read_state(result.checkpoint)["best"], settings, finetuning)
     ran_in = "driver" if trainer.running_in_local_mode else "workers"
@@ -228,7 +230,7 @@ def _trained(
 
 
 def _trainer(
-    job: TrainingJob, use_gpu: bool, storage: str, name: str, share: float
+    job: TrainingJob, use_gpu: bool, storage: str, name: str, share: float, light: bool
 ) -> TorchTrainer:
     settings, cores = job.settings, share * cluster_cores()
     datasets, table = {}, job.streamed
@@ -246,5 +248,5 @@ def _trainer(
         storage=storage,
         name=name,
         datasets=datasets,
-        light=job.finetune is None,
+        light=light,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 from pipeline.trust.conformal import least_molecules, quantile
 from pipeline.trust.metrics import METRICS, bootstrap, finds_errors
@@ -40,12 +41,13 @@ def judged(table: Predictions, *, alpha: float, samples: int, seed: int) -> dict
         found[name] = {}
         for metric in METRICS:
             found[name] |= {metric: metrics[metric], f"{metric}_ci95": spans[name][metric]}
+    intervals = intervals_of(table, alpha, seed)
     return {
         "molecules": len(errors),
         "rmse": float(np.sqrt(np.mean(errors**2))),
         "scores": found,
-        "intervals": intervals_of(table, alpha, seed),
-        "warnings": warnings_of(found),
+        "intervals": intervals,
+        "warnings": [*warnings_of(found), *too_narrow(intervals.get("given", {}), alpha)],
     }
 
 
@@ -69,6 +71,26 @@ def warnings_of(found: dict[str, dict[str, Any]]) -> list[str]:
     return told
 
 
+def too_narrow(given: dict[str, dict[str, Any]], alpha: float) -> list[str]:
+    """A sentence for each part of the rows that the table's own intervals hold too little of.
+
+    By Wilson's 95 % interval of the coverage, which must reach 1 − alpha.
+    """
+    told = []
+    for kind, part in given.items():
+        rows, where = part["rows"], kind.replace("_", " ")
+        held = round(part["coverage"] * rows)
+        span = binomtest(held, rows).proportion_ci(method="wilson")
+        if span.high < 1 - alpha:
+            told.append(
+                f"the table's own intervals hold {held} of {rows} values {where}, "
+                f"{held / rows:.1%} [{span.low:.1%}, {span.high:.1%}], and should hold "
+                f"{1 - alpha:.0%} (--interval_alpha {alpha:g}): what calibrated them was not like "
+                "these; take intervals scaled by a score, by measured values of such molecules"
+            )
+    return told
+
+
 def intervals_of(table: Predictions, alpha: float, seed: int) -> dict[str, Any]:
     """Coverage and mean width of intervals in and out of domain.
 
@@ -79,8 +101,8 @@ def intervals_of(table: Predictions, alpha: float, seed: int) -> dict[str, Any]:
     -------
     dict
         By score ("constant" for a width that is the same everywhere, "given" for the table's own
-        bounds): coverage and width `in_domain`, and `out_of_domain` if there are any; or
-        `not_made`, the reason.
+        bounds, with the number of `rows`): coverage and width `in_domain`, and `out_of_domain` if
+        there are any; or `not_made`, the reason.
     """
     errors = np.abs(table.label - table.prediction)
     inside = np.ones(len(errors), bool) if table.in_domain is None else table.in_domain
@@ -90,6 +112,9 @@ def intervals_of(table: Predictions, alpha: float, seed: int) -> dict[str, Any]:
         lower, upper = table.bounds
         covered = (lower <= table.label) & (table.label <= upper)
         found["given"] = _both(covered, upper - lower, inside, outside)
+        for part, rows in (("in_domain", inside), ("out_of_domain", outside)):
+            if part in found["given"]:
+                found["given"][part]["rows"] = int(rows.sum())
     halves = _halves(np.flatnonzero(inside), seed)
     if len(halves[0]) < least_molecules(alpha):
         why = (

@@ -16,12 +16,11 @@ BAD_LINES = {7: "nonsense", 20: "", 21: "[H][H]"}
 def settings(home: Path, name: str, **changes) -> ScoreSettings:
     usual = {
         "data_file": str(home / "library.smi"), "cache_root": str(home / "store"), "alpha": 0.1,
-        "chunk_size": 8, "top": 3,
+        "chunk_size": 8, "top": 3, "device": "cpu", "encoder_workers": 1,
     }  # fmt: skip
     return ScoreSettings(
-        checkpoint=str(home / "checkpoint"), device="cpu",
-        encoder_workers=1, output_dir=str(home / name), **{**usual, **changes},
-    )  # fmt: skip
+        checkpoint=str(home / "checkpoint"), output_dir=str(home / name), **{**usual, **changes}
+    )
 
 
 def table(folder: Path, name: str) -> list[dict]:

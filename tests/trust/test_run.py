@@ -11,6 +11,7 @@ from rdkit import Chem
 
 from jobs.__main__ import main
 from pipeline.runtime.errors import InputError
+from pipeline.trust.judged import too_narrow
 from pipeline.trust.run import run_trust
 from pipeline.trust.settings import TrustSettings
 from tests.commands import REPOSITORY
@@ -64,6 +65,10 @@ def test_a_good_score_is_told_from_a_wrong_one(table, tmp_path):
     assert (results["molecules"], results["in_domain"]) == (120, 80)
     given = results["intervals"]["given"]
     assert given["in_domain"]["width"] == pytest.approx(2)
+    held = round(80 * given["in_domain"]["coverage"])
+    assert given["in_domain"]["rows"] == 80 and held < 65
+    warnings = " ".join(results["warnings"])
+    assert f"own intervals hold {held} of 80 values in domain" in warnings
     scaled, constant = results["intervals"]["spread"], results["intervals"]["constant"]
     assert scaled["in_domain"]["coverage"] == pytest.approx(0.9, abs=0.06)
     assert scaled["in_domain"]["width"] < constant["in_domain"]["width"]
@@ -72,6 +77,20 @@ def test_a_good_score_is_told_from_a_wrong_one(table, tmp_path):
     assert kept["scores"].keys() == scores.keys()
     assert "122, 120 judged" in (tmp_path / "trust.txt").read_text()
     assert (tmp_path / "retention.png").stat().st_size > 10_000
+
+
+def test_intervals_that_may_hold_what_they_should_draw_no_warning():
+    def told(coverage, rows):
+        return too_narrow({"out_of_domain": {"coverage": coverage, "rows": rows}}, 0.1)
+
+    assert told(0.88, 50) == [] == told(0.95, 1000) == too_narrow({}, 0.1)
+    (warning,) = told(0.75, 100)  # Wilson's interval, by its formula in float64
+    low, high = (
+        (0.75 + 1.95996**2 / 200 + sign * 1.95996 * np.sqrt(0.75 * 0.25 / 100 + 1.95996**2 / 4e4))
+        / (1 + 1.95996**2 / 100)
+        for sign in (-1, 1)
+    )
+    assert f"75 of 100 values out of domain, 75.0% [{low:.1%}, {high:.1%}]" in warning
 
 
 def test_a_training_set_adds_tanimoto_and_the_domain(table, tmp_path):

@@ -63,6 +63,11 @@ class MiniMolEncoder:
     takes_given_structures = False
     uses_torch = True
 
+    @staticmethod
+    def core_seconds(weights: str | None) -> float:
+        """Measured with the features of its graph, on an Intel Xeon with bf16 units."""
+        return 0.007
+
     def __init__(
         self,
         device: str = "auto",

@@ -6,6 +6,7 @@ imported where an encoder is made.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,11 @@ class UniMol2Encoder:
     needs_conformers = True
     takes_given_structures = False
     uses_torch = True
+
+    @staticmethod
+    def core_seconds(weights: str | None) -> float:
+        """Not measured: most of its models are large."""
+        return math.inf
 
     def __init__(
         self,

@@ -33,7 +33,11 @@ from pipeline.runtime.telemetry import GIB
 from pipeline.scoring.run import run_scoring
 from pipeline.scoring.settings import ScoreSettings
 from pipeline.training.checkpoint import load_checkpoint
-from pipeline.training.finetuning.preparation import choose_trunk, prepare_finetuning
+from pipeline.training.finetuning.preparation import (
+    FinetuneRun,
+    choose_trunk,
+    prepare_finetuning,
+)
 from pipeline.training.run import run_training
 from pipeline.training.settings import TrainSettings
 from tests.commands import assert_one_line
@@ -61,6 +65,15 @@ def home(
 def kept(home) -> Run:
     """One worker, the trunk in the store."""
     return Run(home, "kept")
+
+
+def test_only_a_short_finetuning_is_the_drivers():
+    mini, published = (
+        FinetuneRun(None, None, trained, frozen, None)
+        for trained, frozen in ((396_800, 2_602_514), (6_305_792, 41_024_834))
+    )
+    assert mini.is_short(5 * 284) and not mini.is_short(5 * 2840)
+    assert published.is_short(200) and not published.is_short(5 * 284)
 
 
 def test_statistics_say_what_was_frozen_and_trained(kept):
