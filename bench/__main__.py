@@ -1,9 +1,9 @@
 """Measurements that need no file of yours, one after the other, and then their pages.
 
 `make bench` runs all of them, `python -m bench --only startup heads` some. Nothing else should
-run on the machine meanwhile. Those of minimol, neighbours, score, detection, trust, augmentation
-and sequences need tables or a checkpoint that you name, so they are not among them: see
-`python -m bench.minimol --help`.
+run on the machine meanwhile. Those of minimol, neighbours, score, stored, detection, trust,
+augmentation and sequences need tables or a checkpoint that you name, so they are not among them:
+see `python -m bench.minimol --help`.
 """
 
 from __future__ import annotations

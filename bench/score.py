@@ -65,18 +65,8 @@ def scored(folder: Path, library: str, checkpoint: str, count: int) -> list[str]
     """A row of the table: one run over the first `count` molecules."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    reader = gzip.open if library.endswith(".gz") else open
-    with reader(library, "rt") as source, open(folder / "library.csv", "w", newline="") as target:
-        smiles = (row["smiles"] for row in csv.DictReader(source))
-        csv.writer(target).writerows([["smiles"], *([s] for s in itertools.islice(smiles, count))])
-    summary, samples = watched(
-        [
-            sys.executable, "-m", "jobs.score", "--data_file", str(folder / "library.csv"),
-            "--checkpoint", checkpoint, "--cache_root", str(folder / "store"),
-            "--output_dir", str(folder / "out"), "--device", "cpu",
-        ],
-        folder / "out",
-    )  # fmt: skip
+    first_molecules(library, count, folder / "library.csv")
+    summary, samples = watched(command(folder, checkpoint), folder / "out")
     begun = [own for seconds, own in samples if seconds > (summary["before"] or 0)]
     half = len(begun) // 2
     return [
@@ -85,6 +75,28 @@ def scored(folder: Path, library: str, checkpoint: str, count: int) -> list[str]
         f"{statistics.median(begun[:half]):.0f}", f"{statistics.median(begun[half:]):.0f}",
         f"{max(own for _, own in samples):.0f}",
         f"{summary['driver_peak_resident_memory_gb'] * 1024:.0f}",
+    ]  # fmt: skip
+
+
+def first_molecules(library: str, count: int, file: Path) -> None:
+    """Write the first molecules of a CSV file as one of their own."""
+    with open(file, "w", newline="") as target:
+        csv.writer(target).writerows([["smiles"], *([s] for s in molecules_of(library, count))])
+
+
+def molecules_of(library: str, count: int) -> list[str]:
+    """SMILES of the first molecules of a CSV file."""
+    reader = gzip.open if library.endswith(".gz") else open
+    with reader(library, "rt") as source:
+        return [row["smiles"] for row in itertools.islice(csv.DictReader(source), count)]
+
+
+def command(folder: Path, checkpoint: str) -> list[str]:
+    """Score a folder's library.csv by its store into `out`."""
+    return [
+        sys.executable, "-m", "jobs.score", "--data_file", str(folder / "library.csv"),
+        "--checkpoint", checkpoint, "--cache_root", str(folder / "store"),
+        "--output_dir", str(folder / "out"), "--device", "cpu",
     ]  # fmt: skip
 
 

@@ -4,6 +4,6 @@ In: molecules and an encoder's settings. Out: features (and the trunk, if asked 
 and the molecules that cannot have any, with the reason.
 
 Read first: `plan` (what settings mean on this cluster, decided once), then `graph` (the steps in
-order), `steps` (what runs on workers), `stored_features` (what is left to do). `run` is what
-jobs.encode calls, `tuning` what jobs.tune calls.
+order), `steps` (what runs on workers), `stored_features` (what is left to do), `short_work` (when
+the driver does it alone). `run` is what jobs.encode calls, `tuning` what jobs.tune calls.
 """

@@ -26,7 +26,7 @@ from pipeline.encoding.lookup import (
     without,
 )
 from pipeline.encoding.plan import EncoderPool, EncodingPlan
-from pipeline.encoding.short_work import encoded_here, most_here
+from pipeline.encoding.short_work import encoded_here, is_short
 from pipeline.encoding.stage_times import Stages, nodes_of, shares_of
 from pipeline.encoding.structures import COLUMN, structures
 from pipeline.encoding.tables import OUTCOMES, REJECTIONS
@@ -51,7 +51,7 @@ class EncodeResult:
     rejected : one row a rejected key: `key`, `smiles`, `stage`, `reason`.
     known, encoded : keys found in the store, and keys encoded by this run.
     seconds, rate : time that encoding took, model loading included, and molecules a second.
-    peak_gpu_memory_gb, peak_resident_memory_gb : the largest of any encoder actor.
+    peak_gpu_memory_gb, peak_resident_memory_gb : the largest of any process that encoded.
     stages : what the stages did with their time; None if there was nothing to encode.
     identity : what decides the features; its `weights` is the label for reports.
     trunk : the table of activations, if they were asked for.
@@ -116,7 +116,7 @@ def encode(molecules: pa.Table, plan: EncodingPlan) -> EncodeResult:
         pool, pending = tuned_pool(plan), pending_of(todo, plan)
         work = ExpectedWork.of(todo, pending.unmade, tables)
         progress = telemetry.Progress(f"{name} features", todo.num_rows, work.total)
-        here = pending.rows <= most_here([plan], pool)
+        here = is_short(pending, plan, pool)
         batches = encoded_here if here else _encoded_by_actors
         for batch in batches(pending, plan, pool, run):
             outcomes.append(batch)

@@ -56,8 +56,14 @@ def molecules_figure(
         for row in rows
     ]
     height = -(-len(cells) // MOLECULES_A_ROW)
-    figure = Figure(figsize=(2.6 * MOLECULES_A_ROW, 2.5 * height + 0.5), layout="constrained")
-    molecule_grid(figure.subfigures(1, 1), title, cells, height)
+    inches = 2.5 * height + 0.5
+    figure = Figure(figsize=(2.6 * MOLECULES_A_ROW, inches))
+    whole = figure.subfigures(1, 1)
+    # matplotlib's own layout draws everything twice.
+    whole.subplots_adjust(
+        left=0.01, right=0.99, bottom=0.25 / inches, top=1 - 0.7 / inches, hspace=0.22, wspace=0.03
+    )
+    molecule_grid(whole, title, cells, height)
     save_figure(figure, path)
 
 

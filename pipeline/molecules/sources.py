@@ -108,8 +108,13 @@ def parse_rows(raw: pa.Table, settings: SourceSettings) -> Molecules:
     return result
 
 
-def check_first_rows(file: DataFile, settings: LibrarySettings) -> None:
+def check_first_rows(file: DataFile, settings: LibrarySettings) -> pa.Table | None:
     """Stop where none of a file's first rows is a molecule, before anything is waited for.
+
+    Returns
+    -------
+    table
+        Its first `FIRST_ROWS` rows as of `parse_block`; None if it has none.
 
     Raises
     ------
@@ -117,12 +122,14 @@ def check_first_rows(file: DataFile, settings: LibrarySettings) -> None:
         With the first row and the likely cause.
     """
     rows = next(stream_rows(file, settings, FIRST_ROWS), None)
-    if rows is not None:
-        parser = parser_of(settings)
-        parsed = parse_block(rows, parser)
-        bad = parsed.filter(parsed["reason"].is_valid()).select(REJECTED.names)
-        which = f", its first {FIRST_ROWS:,} rows" if rows.num_rows == FIRST_ROWS else ""
-        check_any_left(bad, rows.num_rows, f"{file.uri}{which}", parser.kind)
+    if rows is None:
+        return None
+    parser = parser_of(settings)
+    parsed = parse_block(rows, parser)
+    bad = parsed.filter(parsed["reason"].is_valid()).select(REJECTED.names)
+    which = f", its first {FIRST_ROWS:,} rows" if rows.num_rows == FIRST_ROWS else ""
+    check_any_left(bad, rows.num_rows, f"{file.uri}{which}", parser.kind)
+    return parsed
 
 
 def tidied_counts(parsed: pa.Table) -> Counter[str]:

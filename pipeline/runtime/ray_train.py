@@ -89,7 +89,7 @@ def torch_trainer(
 
     Parameters
     ----------
-    light : it needs little memory, and its batches have one shape, so that one worker on a CPU can
+    light : it needs little memory, and its batches have few shapes, so that one worker on a CPU can
         be this process. Others get processes of their own, which Ray ends in place of the driver
         when memory is short, and which allocate by `allocator`.
     cores : of the cluster that the training may take.

@@ -38,7 +38,7 @@ def may_run_here(workers: int, use_gpu: bool, light: bool) -> bool:
 
     Parameters
     ----------
-    light : it needs little memory, and batches of one shape.
+    light : it needs little memory, and batches of few shapes.
     """
     return workers == 1 and not use_gpu and light and is_one_node()
 

@@ -5,28 +5,56 @@ A chunk is done when its scores' file is there, so a run that is killed continue
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Generator
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 import ray.data
 
 from pipeline.conformers.conformer import NVMOLKIT
 from pipeline.encoding.graph import ON_A_CORE
+from pipeline.encoding.lookup import known, refused, unique, without
 from pipeline.encoding.plan import EncoderPool, EncodingPlan
-from pipeline.encoding.short_work import most_here, threads_as_they_were
+from pipeline.encoding.short_work import (
+    ACTORS_START,
+    core_seconds,
+    may_work_here,
+    threads_as_they_were,
+)
 from pipeline.molecules.folders import DataFile
-from pipeline.molecules.formats import stream_rows
 from pipeline.molecules.parsers import parser_of
 from pipeline.runtime.files import absolute
+from pipeline.runtime.tasks import by_tasks
 from pipeline.scoring.settings import ScoreSettings
-from pipeline.scoring.steps import Embed, ScoreChunk, Step, look_up, read_chunks
+from pipeline.scoring.steps import (
+    Embed,
+    ScoreChunk,
+    Step,
+    look_up,
+    of_view,
+    read_chunks,
+    ready_chunk,
+    unpacked,
+)
 from pipeline.scoring.verdicts import Judge
 from pipeline.store.keyed_table import new_run_stamp
 
-JUDGE_SECONDS = 0.002  # of a core, roughly, for a row's neighbours, scores and expected error
+FEW_SECONDS = 0.5  # of encoding a library's first rows, if the store lacks few of them
 ONE_CHUNK = {**ON_A_CORE, "batch_size": 1}
+
+
+def with_store_as_it_is(
+    plans: dict[str, EncodingPlan], settings: ScoreSettings
+) -> dict[str, EncodingPlan]:
+    """The plans, with the store's index read once for all steps and processes of this run."""
+    return {
+        view: replace(plan, tables=plan.tables.snapshot(settings.keep_encodings))
+        for view, plan in plans.items()
+    }
 
 
 def scoring_graph(
@@ -41,11 +69,11 @@ def scoring_graph(
 
     Parameters
     ----------
-    plans : of each view's encoder.
+    plans : of each view's encoder, see `with_store_as_it_is`.
     pool : of actors that each hold all encoders.
     done : chunks to leave out.
     """
-    step = _step(plans, settings)
+    step = _step(plans)
     return _chunks(plans, step, pool, settings, files, done).map_batches(
         ScoreChunk,
         fn_constructor_kwargs={
@@ -67,40 +95,71 @@ def scored_here(
     settings: ScoreSettings,
     files: list[DataFile],
     done: frozenset[str],
-) -> Iterator[pa.Table]:
+    whole: bool,
+) -> Generator[pa.Table, None, frozenset[str] | None]:
     """What comes from `scoring_graph`; encoders and detector work in this process.
 
-    For a short library (see `is_short`): conformers are made by tasks on all cores as ever.
+    It stops where that takes longer than actors take to start, and returns the chunks to leave
+    out from then on; None if it has done all. Conformers are made by tasks as ever; those of the
+    few chunks that are begun when it stops are made again, where the store does not keep them.
+
+    Parameters
+    ----------
+    whole : the library is known to be short, so that all of it is done here.
     """
-    step = _step(plans, settings)
-    chunks = _chunks(plans, step, pool, settings, files, done)
-    with threads_as_they_were(plans.values()):
+    step, busy, names = _step(plans), 0.0, set(done)
+    numbered = pa.Table.from_pylist(_numbered(files))
+    chunks = read_chunks(numbered, settings, settings.chunk_size, done)
+    ready = by_tasks(ready_chunk, chunks, step=step, parser=parser_of(settings))
+    with threads_as_they_were():
         score = ScoreChunk(step, pool, ray.put(judge.ready()), absolute(settings.output_dir))
-        for chunk in chunks.iter_batches(batch_size=1, batch_format="pyarrow"):
-            yield score(chunk)
+        for chunk in ready:
+            if not whole and busy + expected_seconds(chunk, plans) > ACTORS_START:
+                return frozenset(names)
+            started = time.perf_counter()
+            counts = score(chunk)
+            busy += time.perf_counter() - started
+            names.add(chunk["chunk"][0].as_py())
+            yield counts
+    return None
 
 
-def is_short(
-    files: list[DataFile],
-    settings: ScoreSettings,
-    plans: dict[str, EncodingPlan],
-    pool: EncoderPool,
+def starts_here(
+    first: pa.Table | None, whole: bool, plans: dict[str, EncodingPlan], pool: EncoderPool
 ) -> bool:
-    """Whether this process encodes a library before encoder actors would have started."""
-    most, rows = int(most_here(plans.values(), pool, JUDGE_SECONDS)), 0
-    for file in files:
-        if rows <= most:
-            first = next(stream_rows(file, settings, most + 1), None)
-            rows += 0 if first is None else first.num_rows
-    return rows <= most
+    """Whether this process gets further with a library than actors until these have started.
+
+    So it is with a short library, and with one whose features the store has.
+
+    Parameters
+    ----------
+    first : its first rows, as of `parse_block`.
+    whole : they are all that it has.
+    """
+    if not may_work_here(plans.values(), pool):
+        return False
+    if first is None:
+        return whole
+    wanted, seconds = unique(first.filter(first["reason"].is_null())), 0.0
+    for plan in plans.values():
+        missing = without(wanted, known(wanted, plan))
+        missing = without(missing, refused(missing, plan))
+        seconds += missing.num_rows and missing.num_rows * core_seconds(plan)
+    return seconds <= (ACTORS_START if whole else FEW_SECONDS)
 
 
-def _step(plans: dict[str, EncodingPlan], settings: ScoreSettings) -> Step:
-    now = {
-        view: replace(plan, tables=plan.tables.snapshot(settings.keep_encodings))
-        for view, plan in plans.items()
-    }
-    return Step(ray.put(now), new_run_stamp())
+def expected_seconds(chunk: pa.Table, plans: dict[str, EncodingPlan]) -> float:
+    """Roughly what encoding takes one core, of a chunk with its conformers."""
+    seconds = 0.0
+    for view, plan in plans.items():
+        molecules = unpacked(chunk[of_view("molecules", view)][0])
+        count = molecules.num_rows - pc.count(molecules["reason"]).as_py()
+        seconds += count and count * core_seconds(plan)
+    return seconds
+
+
+def _step(plans: dict[str, EncodingPlan]) -> Step:
+    return Step(ray.put(plans), new_run_stamp())
 
 
 def _chunks(
@@ -112,7 +171,7 @@ def _chunks(
     done: frozenset[str],
 ) -> ray.data.Dataset:
     """Chunks of the library, looked up and with their conformers."""
-    items = [{"number": number, **file._asdict()} for number, file in enumerate(files)]
+    items = _numbered(files)
     chunks = (
         ray.data.from_items(items, override_num_blocks=len(items))
         .map_batches(
@@ -124,6 +183,10 @@ def _chunks(
         .map_batches(look_up, fn_kwargs={"step": step, "parser": parser_of(settings)}, **ONE_CHUNK)
     )
     return _with_conformers(chunks, step, plans, pool)
+
+
+def _numbered(files: list[DataFile]) -> list[dict[str, Any]]:
+    return [{"number": number, **file._asdict()} for number, file in enumerate(files)]
 
 
 def _with_conformers(

@@ -1,6 +1,6 @@
 """What jobs.score calls: a checkpoint and a library of any size to scores.
 
-The driver sees counts alone.
+Of a long library the driver sees counts alone; a short one it scores itself.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from pipeline.evaluation.calibration import Calibration, held_out
 from pipeline.molecules.folders import data_files
 from pipeline.molecules.formats import check_files
 from pipeline.molecules.rejected import warn_if_many
-from pipeline.molecules.sources import check_first_rows
+from pipeline.molecules.sources import FIRST_ROWS, check_first_rows
 from pipeline.runtime import telemetry
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import json_bytes, write_atomically
 from pipeline.scoring.extremes import write_extremes
-from pipeline.scoring.graph import is_short, scored_here, scoring_graph
+from pipeline.scoring.graph import scored_here, scoring_graph, starts_here, with_store_as_it_is
 from pipeline.scoring.levels import Levels
 from pipeline.scoring.output_folder import done_chunks
 from pipeline.scoring.repeated_ids import repeated_ids
@@ -81,7 +81,7 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
             "coordinates differ", settings.structures, encoder.structures,
         )  # fmt: skip
     files = data_files(settings.data_file, settings.sequence_column)
-    check_first_rows(files[0], settings)
+    first = check_first_rows(files[0], settings)
     check_encoders(replace(encoder, structures=settings.structures), views)
     plans = plan_views(encoder, views)
     judge = judge_of(checkpoint, plans, settings)
@@ -90,12 +90,14 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
     progress, totals = telemetry.Progress("scores", None), Totals()
     main = plans[heaviest(views)]
     pool = tuned_pool(main)
-    work = plans, pool, judge, settings, files, done
-    short = is_short(files, settings, plans, pool)
-    for counts in scored_here(*work) if short else _by_actors(*work):
+    now = with_store_as_it_is(plans, settings)
+    whole = len(files) == 1 and (first is None or first.num_rows < FIRST_ROWS)
+    started = starts_here(first, whole, now, pool)
+    work = now, pool, judge, settings, files
+    for counts in _counts(totals, started, whole, done, *work):
         totals.add(counts)
         progress.advance(pc.sum(counts["rows"]).as_py())
-    pool = pool._replace(actors=0 if short else pool.actors)
+    pool = pool._replace(actors=pool.actors if totals.by_actors else 0)
     stages = stages_of(pool, progress.seconds, **totals.of_stages())
     found = write_extremes(settings.output_dir, settings.top, checkpoint.kind)
     if found.rows == 0:
@@ -137,8 +139,17 @@ def run_scoring(settings: ScoreSettings) -> dict[str, Any]:
     return summary
 
 
-def _by_actors(*work: Any) -> Iterator[pa.Table]:
-    yield from scoring_graph(*work).iter_batches(batch_size=None, batch_format="pyarrow")
+def _counts(
+    totals: Totals, started: bool, whole: bool, done: frozenset[str], *work: Any
+) -> Iterator[pa.Table]:
+    """What comes of the chunks: first of this process's, if it starts, then of the actors'."""
+    left: frozenset[str] | None = done
+    if started:
+        left = yield from scored_here(*work, done, whole)
+    if left is not None:
+        totals.by_actors = True
+        graph = scoring_graph(*work, left)
+        yield from graph.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
 def judge_of(checkpoint: Checkpoint, plans: Plans, settings: ScoreSettings) -> Judge:

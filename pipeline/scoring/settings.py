@@ -45,5 +45,5 @@ class ScoreSettings(LibrarySettings, CheckpointSettings, VerdictSettings):
     encoding_batch_size: int | None = bounded(None, least=1)
     """Upper bound on molecules in one forward pass; default: 128 on a CPU, 4096 on a GPU."""
     encoder_workers: int | None = bounded(None, least=1)
-    """Encoder actors; default: one a GPU, or one a CPU core; none for a few molecules on a CPU,
-    which the driver encodes before actors would have started."""
+    """Encoder actors; default: one a GPU, or one a CPU core; on a CPU the driver
+    scores alone what it is through with before actors would have started."""

@@ -22,7 +22,7 @@ from pipeline.encoding.plan import EncoderPool, EncodingPlan
 from pipeline.encoding.stage_times import nodes_of, shares_of
 from pipeline.encoding.steps import EncodeBatch, make_conformers, read_conformers
 from pipeline.encoding.structures import with_structures
-from pipeline.encoding.tables import CONFORMERS, REJECTIONS, TO_ENCODE
+from pipeline.encoding.tables import CONFORMERS, OUTCOMES, REJECTIONS, TO_ENCODE
 from pipeline.molecules.folders import DataFile
 from pipeline.molecules.formats import stream_rows
 from pipeline.molecules.kinds import SMILES, Kind, named_for
@@ -121,9 +121,9 @@ def _look_up(parsed: pa.Table, plan: EncodingPlan, run: str) -> dict[str, pa.Tab
         usable = given.filter(given["reason"].is_null())
         tables.conformers.write(usable.select(CONFORMERS.names), run)
     pending = pending_of(without(todo, given), plan)
-    unmade, ready = pending.unmade, [_to_encode(rejected), given]
+    unmade, ready = pending.unmade, [_as(rejected, TO_ENCODE), given]
     if tables.conformers is None:
-        unmade, ready = unmade.slice(0, 0), [*ready, _to_encode(unmade)]
+        unmade, ready = unmade.slice(0, 0), [*ready, _as(unmade, TO_ENCODE)]
     elif pending.stored.num_rows:
         ready.append(read_conformers(pending.stored, tables))
     return {
@@ -153,6 +153,11 @@ class Embed:
         return chunk
 
 
+def ready_chunk(chunk: pa.Table, step: Step, parser: Parser) -> pa.Table:
+    """A chunk looked up (see `look_up`), with its conformers."""
+    return Embed(step)(look_up(chunk, step, parser))
+
+
 class ScoreChunk:
     """Encoders and detector on one device: a chunk in, its verdicts and rejections written.
 
@@ -163,21 +168,30 @@ class ScoreChunk:
     """
 
     def __init__(self, step: Step, pool: EncoderPool, judge: ray.ObjectRef, output: str):
-        plans = ray.get(step.plans)
-        self.encoders = {v: EncodeBatch(plan, step.run, pool) for v, plan in plans.items()}
+        self.plans, self.run, self.pool = ray.get(step.plans), step.run, pool
+        self.encoders: dict[str, EncodeBatch] = {}  # those that were needed
         self.judge: Judge = ray.get(judge)
         self.device, self.output = pool.device, output
+        if pool.device == "cpu":
+            import torch  # the judge needs it anyway; its steps take one thread, as encoders do
+
+            torch.set_num_threads(1)
 
     def __call__(self, chunk: pa.Table) -> pa.Table:
         """Score a chunk; its scores are written last, and make it done. Counts come out."""
         rows, outcomes, features = unpacked(chunk["rows"][0]), [], {}
         encoded = 0
-        for view, encoder in self.encoders.items():
-            outcome, made = encoder.encode(unpacked(chunk[of_view("molecules", view)][0]))
+        for view in self.plans:
             had = unpacked(chunk[of_view("features", view)][0])
+            features[view] = [had] if had.num_rows else []
+            molecules = unpacked(chunk[of_view("molecules", view)][0])
+            if molecules["reason"].null_count == 0:  # of refused ones, if any, the encoder knows
+                outcomes.append(_as(molecules, OUTCOMES))
+                continue
+            outcome, made = self._encoder(view).encode(molecules)
             outcomes.append(outcome)
             encoded = max(encoded, made.num_rows)
-            features[view] = [table for table in (had, made) if table.num_rows]
+            features[view] += [made] if made.num_rows else []
         outcome = pa.concat_tables(outcomes)
         scores = self._scores(rows, features)
         refused = outcome.filter(outcome["reason"].is_valid()).select(REJECTIONS.names)
@@ -206,6 +220,11 @@ class ScoreChunk:
             **{name: json.dumps(found) for name, found in nodes_of(outcome).items()},
         }
         return pa.table({name: [value] for name, value in counts.items()})
+
+    def _encoder(self, view: str) -> EncodeBatch:
+        if view not in self.encoders:
+            self.encoders[view] = EncodeBatch(self.plans[view], self.run, self.pool)
+        return self.encoders[view]
 
     def _scores(self, rows: pa.Table, features: dict[str, list[pa.Table]]) -> pa.Table:
         """Verdicts on the rows that have every view's features, in order."""
@@ -265,10 +284,10 @@ def _with_table(chunk: pa.Table, name: str, table: pa.Table) -> pa.Table:
     return chunk.set_column(chunk.column_names.index(name), name, content)
 
 
-def _to_encode(rows: pa.Table) -> pa.Table:
-    """Rows with some of its columns in the schema TO_ENCODE."""
+def _as(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows that have some of a schema's columns in it; the others are null."""
     columns = [
         rows[field.name] if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)
-        for field in TO_ENCODE
+        for field in schema
     ]
-    return pa.table(columns, schema=TO_ENCODE)
+    return pa.table(columns, schema=schema)

@@ -22,9 +22,11 @@ class Totals:
     sums : COUNTS and SHARES.
     peaks : PEAKS, the largest of any encoder.
     nodes : for each of NODES, molecules by node.
+    by_actors : whether actors scored some.
     """
 
     def __init__(self):
+        self.by_actors = False
         self.sums: Counter[str] = Counter()
         self.peaks: Counter[str] = Counter()
         self.nodes: dict[str, Counter[str]] = {name: Counter() for name in NODES}

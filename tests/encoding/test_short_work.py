@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from pipeline.encoders import encoder_class
 from pipeline.encoders.settings import EncoderSettings
+from pipeline.encoders.unimol.weights import MINI_FILE
 from pipeline.encoding import short_work, stored_features
+from pipeline.encoding.lookup import Pending
 from pipeline.encoding.plan import EncoderPool, plan_encoding
-from pipeline.encoding.short_work import ACTORS_START, most_here
+from pipeline.encoding.short_work import core_seconds, is_short, may_work_here
 from pipeline.encoding.stored_features import encode
 from tests.encoding.test_stored_features import table_of, values
 
@@ -35,20 +40,27 @@ def plan_of(ray_session, small_weights, tmp_path):
 
 
 def test_actors_start_where_they_are_asked_for_or_better(plan_of, monkeypatch):
-    plan = plan_of()
-    seconds = encoder_class("unimol").core_seconds(plan.weights)
-    assert 0 < seconds < 0.01  # by the file's size, as MolSieve-Mini's 15 ms are
-    assert encoder_class("unimol").core_seconds("mini") == pytest.approx(0.015, rel=0.05)
-    assert most_here([plan], POOL) == pytest.approx(ACTORS_START / seconds)
-    assert most_here([plan, plan], POOL, 0.1) == pytest.approx(ACTORS_START / (0.1 + 2 * seconds))
-    assert most_here([plan_of(encoder_workers=2)], POOL) == 0
-    assert most_here([plan], POOL._replace(device="cuda")) == 0
-    light = plan_of(foundation_model="ecfp", weights=None)
-    assert most_here([light], POOL) == pytest.approx(5000)
+    plan, light = plan_of(), plan_of(foundation_model="ecfp", weights=None)
+    assert may_work_here([plan], POOL)
+    assert not may_work_here([plan, plan_of(encoder_workers=2)], POOL)
+    assert not may_work_here([plan], POOL._replace(device="cuda"))
+    work = Pending(pa.table({"key": ["k"] * 5000}), pa.table({"key": []}))
+    assert is_short(work, light, POOL) and is_short(work, plan, POOL)
+    more = Pending(pa.table({"key": ["k"] * 5001}), pa.table({"key": []}))
+    assert not is_short(more, light, POOL)
     monkeypatch.setattr(short_work, "is_one_node", lambda: False)
-    assert most_here([plan], POOL) == 0
-    assert most_here([light], POOL) == pytest.approx(5000)  # RDKit's work anywhere
-    assert most_here([light], POOL, 0.1) == 0
+    assert not may_work_here([plan], POOL)
+    assert is_short(work, light, POOL) and not is_short(work, plan, POOL)  # RDKit's work anywhere
+
+
+def test_the_seconds_of_a_molecule(plan_of):
+    plan = plan_of()
+    of_file = 0.015 * Path(plan.weights).stat().st_size / MINI_FILE.stat().st_size
+    assert core_seconds(plan) == pytest.approx(of_file, rel=0.05)
+    assert core_seconds(plan_of(weights="mini")) == pytest.approx(0.015, rel=0.05)
+    assert core_seconds(plan_of(weights="untrained")) > 0.4
+    finetuned = replace(plan, settings=replace(plan.settings, finetuned="a"), weights=None)
+    assert core_seconds(finetuned) == math.inf
     assert encoder_class("esm").core_seconds(None) == math.inf
 
 
@@ -67,7 +79,7 @@ def test_the_driver_makes_what_actors_make(plan_of, moses_smiles, tmp_path, monk
         assert not started and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
-    assert here.stages.encoders == 0 and "encoded in this process" in caplog.text
+    assert here.stages.encoders == 0 and "done in this process" in caplog.text
     other = encode(
         table_of(smiles), plan_of(encoder_workers=1, cache_root=str(tmp_path / "others"))
     )
