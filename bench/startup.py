@@ -28,6 +28,7 @@ KINDS = {  # what a user knows a process by, by words of Ray's name for it
     "ScoreChunk": "scoring",
     "make_conformers": "conformers",
     "look_up": "conformers and look-ups",
+    "ready_chunk": "conformers and look-ups",
     "RayTrainWorker": "training worker",
 }
 
