@@ -74,7 +74,18 @@ def scoring_graph(
     done : chunks to leave out.
     """
     step = _step(plans)
-    return _chunks(plans, step, pool, settings, files, done).map_batches(
+    items = _numbered(files)
+    chunks = (
+        ray.data.from_items(items, override_num_blocks=len(items))
+        .map_batches(
+            read_chunks,
+            fn_kwargs={"settings": settings, "rows": settings.chunk_size, "done": done},
+            **ONE_CHUNK,
+        )
+        .repartition(target_num_rows_per_block=1)
+        .map_batches(look_up, fn_kwargs={"step": step, "parser": parser_of(settings)}, **ONE_CHUNK)
+    )
+    return _with_conformers(chunks, step, plans, pool).map_batches(
         ScoreChunk,
         fn_constructor_kwargs={
             "step": step, "pool": pool, "judge": ray.put(judge.ready()),
@@ -160,29 +171,6 @@ def expected_seconds(chunk: pa.Table, plans: dict[str, EncodingPlan]) -> float:
 
 def _step(plans: dict[str, EncodingPlan]) -> Step:
     return Step(ray.put(plans), new_run_stamp())
-
-
-def _chunks(
-    plans: dict[str, EncodingPlan],
-    step: Step,
-    pool: EncoderPool,
-    settings: ScoreSettings,
-    files: list[DataFile],
-    done: frozenset[str],
-) -> ray.data.Dataset:
-    """Chunks of the library, looked up and with their conformers."""
-    items = _numbered(files)
-    chunks = (
-        ray.data.from_items(items, override_num_blocks=len(items))
-        .map_batches(
-            read_chunks,
-            fn_kwargs={"settings": settings, "rows": settings.chunk_size, "done": done},
-            **ONE_CHUNK,
-        )
-        .repartition(target_num_rows_per_block=1)
-        .map_batches(look_up, fn_kwargs={"step": step, "parser": parser_of(settings)}, **ONE_CHUNK)
-    )
-    return _with_conformers(chunks, step, plans, pool)
 
 
 def _numbered(files: list[DataFile]) -> list[dict[str, Any]]:

@@ -185,7 +185,7 @@ class ScoreChunk:
             had = unpacked(chunk[of_view("features", view)][0])
             features[view] = [had] if had.num_rows else []
             molecules = unpacked(chunk[of_view("molecules", view)][0])
-            if molecules["reason"].null_count == 0:  # of refused ones, if any, the encoder knows
+            if molecules["reason"].null_count == 0:  # none, or all refused: no encoder is needed
                 outcomes.append(_as(molecules, OUTCOMES))
                 continue
             outcome, made = self._encoder(view).encode(molecules)
