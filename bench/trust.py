@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +41,7 @@ from pipeline.trust.property_models import PROPERTY_MODELS, predict_all
 CLUSTERS, ID_SHARE = 30, 0.6
 PARTS = ("train", "validation", "id_test", "exposure", "ood_test")
 ALPHA, BACKGROUND, STEPS, RATE = 0.1, 600, 150, 1e-3
+SEEDS = (0, 1, 2, 3, 4, 5, 6, 8, 9)  # by splits of seed 7 the recipe was chosen
 FLOOR = 0.05  # of the median deviation, below which no feature's deviation falls
 
 
@@ -209,7 +211,7 @@ def interval_of(errors: np.ndarray, scale: np.ndarray, parts: np.ndarray) -> dic
     return found
 
 
-def frozen(targets: list[Target], seeds: list[int], path: Path) -> tuple[dict, str]:
+def frozen(targets: list[Target], seeds: Sequence[int], path: Path) -> tuple[dict, str]:
     """The parts of all targets and seeds, made once, and the first digits of their SHA-256."""
     if not path.exists():
         bits = {target.name: packed_ecfp4(target.smiles) for target in targets}
@@ -227,12 +229,12 @@ def main() -> None:
     parser.add_argument("--table", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for splits and results")
     parser.add_argument("--store", default=".molsieve", help="store of features (--cache_root)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     given = parser.parse_args()
     torch.set_num_threads(1)
     given.out.mkdir(parents=True, exist_ok=True)
     targets = targets_of(given.table)
-    parts, digest = frozen(targets, [0, 1, 2], given.out / "splits.json")
+    parts, digest = frozen(targets, SEEDS, given.out / "splits.json")
     features = features_of(targets, given.table, given.store)
     for seed in given.seeds:
         for target in targets:
