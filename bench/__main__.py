@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 ALONE = (
-    "encode", "encode_smiles", "heads", "startup", "suite", "page", "finetune", "engine", "unimol2",
-    "precision", "sampling", "int8", "mini", "read", "splits", "nodes",
+    "encode", "longest", "encode_smiles", "heads", "startup", "suite", "page", "finetune",
+    "engine", "unimol2", "precision", "sampling", "int8", "mini", "read", "splits", "nodes",
 )  # fmt: skip
 
 

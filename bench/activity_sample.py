@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from rdkit import rdBase
 
-from pipeline.molecules.fingerprints import ecfp4
+from pipeline.molecules.features.fingerprints import ecfp4
 from pipeline.molecules.identity import canonicalize
 from pipeline.molecules.splitting.clusters import grouped
 

@@ -9,7 +9,7 @@ from bench.report import cpu_name, markdown
 from pipeline.augmentation.intervals import HARMS, HELPS, SAME
 from pipeline.augmentation.methods import PLAIN
 from pipeline.augmentation.summary_text import TITLES, beside_rivals, interval_text, verdicts
-from pipeline.runtime.machine import usable_cores
+from pipeline.runtime.nodes.machine import usable_cores
 
 PUBLISHED = {"f1": 0.451, "mcc": 0.333, "auroc": 0.786, "aupr": 0.429}  # GraphPPIS on Test_60
 HEADINGS = {

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from rdkit import Chem, rdBase
 
-from pipeline.molecules.fingerprints import packed_ecfp4
+from pipeline.molecules.features.fingerprints import packed_ecfp4
+from pipeline.molecules.features.neighbours import nearest
 from pipeline.molecules.identity import canonicalize
-from pipeline.molecules.neighbours import nearest
 from pipeline.runtime.errors import RowRejected
 
 OUT = Path("pipeline/molecules/background/background.smi.gz")

@@ -24,16 +24,16 @@ import torch
 from bench.report import cpu_name, markdown
 from pipeline.encoding.views import encode_views, open_views
 from pipeline.evaluation.metrics import auroc, compare_aurocs
-from pipeline.molecules.fingerprints import packed_ecfp4
-from pipeline.molecules.neighbours import nearest
+from pipeline.molecules.features.fingerprints import packed_ecfp4
+from pipeline.molecules.features.neighbours import nearest
 from pipeline.molecules.roles import assign_roles
 from pipeline.molecules.settings import SplitSettings
 from pipeline.molecules.splitting.run import run_splitting
 from pipeline.runtime.telemetry import configure_logging
-from pipeline.training.checkpoint import load_checkpoint
+from pipeline.training.checkpoints.checkpoint import load_checkpoint
+from pipeline.training.checkpoints.references import References
 from pipeline.training.fitting import fit_detector
 from pipeline.training.outputs import write_checkpoint
-from pipeline.training.references import References
 from pipeline.training.run import fit_space
 from pipeline.training.settings import TrainSettings
 from pipeline.training.trainer import train_head

@@ -49,7 +49,7 @@ def molsieve_end_to_end(folder: Path, precision: str, count: int) -> dict[str, A
     from pipeline.encoding.run import run_encoding
     from pipeline.encoding.settings import EncodeSettings
     from pipeline.molecules.identity import molecule_key
-    from pipeline.runtime.cluster import start_ray
+    from pipeline.runtime.nodes.cluster import start_ray
 
     smiles = read_smiles(folder)[:count]
     with tempfile.TemporaryDirectory() as output:

@@ -125,7 +125,7 @@ def pool_pays() -> None:
 
     from pipeline.conformers import on_all_cores
     from pipeline.conformers.expected_cost import conformer_seconds
-    from pipeline.runtime.machine import usable_cores
+    from pipeline.runtime.nodes.machine import usable_cores
 
     every = molecules(64)
     print("molecules, expected seconds of a core, seconds here, seconds in child processes")

@@ -23,25 +23,25 @@ from torch import Tensor
 from bench import SAMPLES
 from bench.report import cpu_name, markdown
 from pipeline.conformers.child_process import IsolatedEmbedder
-from pipeline.detectors.losses import training_loss
+from pipeline.detectors.heads.losses import training_loss
 from pipeline.encoders.unimol.batching import pad_batch
 from pipeline.encoders.unimol.encoder import UniMolEncoder
 from pipeline.encoders.unimol.finetuning.trunk import ComputedRows, StoredRows, TokenRows
 from pipeline.encoders.unimol.model import UniMol
 from pipeline.encoders.unimol.precision import autocast
 from pipeline.encoders.unimol.published_format import load_model
+from pipeline.encoding.in_store.trunk_table import trunk_rows
 from pipeline.encoding.plan import open_run
 from pipeline.encoding.stored_features import EncodeResult, encode_molecules
-from pipeline.encoding.trunk_table import trunk_rows
 from pipeline.molecules.roles import assign_roles
 from pipeline.runtime import telemetry
-from pipeline.runtime.ray_train import ONEDNN_CACHE
 from pipeline.runtime.telemetry import GIB
-from pipeline.training.batches import GlobalBatch, ResidentBatches, Rows
+from pipeline.runtime.train.ray_train import ONEDNN_CACHE
 from pipeline.training.finetuning.energy_model import EnergyModel
 from pipeline.training.finetuning.preparation import choose_trunk, prepare_finetuning
 from pipeline.training.settings import TrainSettings
-from pipeline.training.worker_setup import build_energy_model
+from pipeline.training.worker.batches import GlobalBatch, ResidentBatches, Rows
+from pipeline.training.worker.worker_setup import build_energy_model
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 ROLES = ("id_train", "ood_train")

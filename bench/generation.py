@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,23 +20,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from bench.report import cpu_name, markdown, with_interval
+from bench.generation_report import DIFFUSION, HEADER, table
+from bench.report import cpu_name
 from pipeline.detectors.base import Inputs
-from pipeline.detectors.energy_head import energies_of
-from pipeline.detectors.feature_distances import nearest_features
+from pipeline.detectors.distance.feature_distances import nearest_features
 from pipeline.detectors.feature_space import FeatureSpace
+from pipeline.detectors.heads.energy_head import energies_of
 from pipeline.detectors.registry import detector_class
 from pipeline.encoding.views import EncodedViews, encode_views, open_views
 from pipeline.evaluation.audit import find_rivals
-from pipeline.evaluation.metrics import auroc, metrics_of, paired_interval
+from pipeline.evaluation.metrics import auroc
 from pipeline.generation.measures import gaussian, noise
 from pipeline.generation.settings import ShellSettings
 from pipeline.generation.shell import Candidates, Shell, Synthetic, in_shell
 from pipeline.generation.synthetic import synthetic_ood
 from pipeline.molecules.roles import assign_roles
 from pipeline.runtime.telemetry import configure_logging
-from pipeline.training.checkpoint import head_of
-from pipeline.training.references import References
+from pipeline.training.checkpoints.checkpoint import head_of
+from pipeline.training.checkpoints.references import References
 from pipeline.training.run import fit_space
 from pipeline.training.settings import TrainSettings
 from pipeline.training.synthetic_ood import SyntheticOod
@@ -46,19 +46,9 @@ from pipeline.training.trainer import train_head
 SAMPLES = ("hiv_scaffold_sample", "hiv_size_sample")
 LOSSES = ("bce", "dpo")
 ALONE = ("mahalanobis", "knn", "tanimoto")
-REFERENCE, DESCRIPTOR = "mahalanobis", "best descriptor"
+DESCRIPTOR = "best descriptor"
 BACKGROUND = Path("pipeline/molecules/background/background.smi.gz")
 BOUNDARY_SHARE, STEP = 0.2, 0.25  # of NPOS: rows that are farthest out; the noise's deviation
-RESAMPLES = 1000
-DIFFUSION = "diffusion, in the shell"
-NAMES = {
-    DIFFUSION: "`--ood synthetic`",
-    "Gaussian, in the shell": "as VOS: the 1 % of draws from a Gaussian that are in the same shell",
-    "boundary, in the shell": "as NPOS: the farthest fifth of ID features with noise, same shell",
-    "noise": "independent Gaussian columns",
-    "background": "public molecules that ship (`--ood background`), without those of the sample",
-    "real": "the sample's own OOD training molecules: the ceiling",
-}
 
 
 class Pair(NamedTuple):
@@ -241,79 +231,6 @@ def trained(data: Data, pair: Pair, loss: str, seed: int, folder: Path) -> np.nd
     logging.disable(logging.NOTSET)
     head = head_of(made.config, made.files, data.space)
     return energies_of(head, data.tests[0] * standard.scale + standard.mean)
-
-
-def table(
-    sample: str, data: Data, scores: dict[str, list[np.ndarray]], reports: list[dict]
-) -> list[str]:
-    """A sample's table, the best first: AUROC, and the lead over Mahalanobis distance."""
-    is_ood = data.tests[1]
-    reference = metrics_of(scores[REFERENCE][0])
-
-    def mean_of(values: list[np.ndarray], less: Callable | None = None) -> Callable:
-        each = [metrics_of(one) for one in values]
-
-        def statistic(id_rows: np.ndarray, ood_rows: np.ndarray) -> float:
-            mean = np.mean([metrics(id_rows, ood_rows)[0] for metrics in each])
-            return mean - (less(id_rows, ood_rows)[0] if less else 0)
-
-        return statistic
-
-    def cell(values: list[np.ndarray], less: Callable | None = None) -> str:
-        statistic = mean_of(values, less)
-        low, high = paired_interval(is_ood, statistic, samples=RESAMPLES, seed=0)
-        sign = "+" if less else ""
-        value = statistic(np.flatnonzero(~is_ood), np.flatnonzero(is_ood))
-        return with_interval([value, low, high], sign)
-
-    mean = {name: np.mean([auroc(is_ood, one) for one in each]) for name, each in scores.items()}
-    rows = []
-    for name in sorted(mean, key=mean.get, reverse=True):
-        detector, _, source = name.partition(" | ")
-        lead = "–" if name == REFERENCE else cell(scores[name], reference)
-        areas = [auroc(is_ood, one) for one in scores[name]]
-        spread = f"{min(areas):.3f}–{max(areas):.3f}" if len(areas) > 1 else "–"
-        rows.append([detector, source or "none", cell(scores[name]), spread, lead])
-    sizes = ", ".join(f"{len(x):,} {role}" for role, x in data.inputs.items())
-    found = ", ".join(
-        f"{made['train'] + made['validation']:,} of {made['candidates']:,}"
-        for made in (each["report"] for each in reports)
-    )
-    losses = reports[0]["report"]["generator"]["losses"]
-    far = np.mean([each["far"] for each in reports], axis=0)
-    near = np.mean([each["near"] for each in reports])
-    return [
-        f"## {sample}", "", f"Molecules: {sizes}. Candidates in the shell, by seed: {found}. "
-        f"Held-out loss of the first seed's generator {losses['model']:.3f}, of the best linear "
-        f"guess {losses['linear']:.3f}.", "",
-        "Median distance to the fifth nearest ID training feature: ID test molecules "
-        f"{far[0]:.1f}, OOD test molecules {far[1]:.1f}, synthetic features {far[2]:.1f}. Nearness "
-        f"to synthetic features finds OOD test molecules with AUROC {near:.3f}.", "",
-        *markdown(["detector", "OOD features", "AUROC [95 %]", "seeds", "lead over Mahalanobis"],
-                  rows), "",
-    ]  # fmt: skip
-
-
-HEADER = """\
-# Training against synthetic OOD features
-
-`OMP_NUM_THREADS=1 taskset -c 0 python -m bench.generation --out FOLDER` on {cpu}, torch {torch}; \
-{seeds} seeds.
-
-**Synthetic features are worse than none here.** Heads trained against them rank OOD test \
-molecules below ID ones, on both samples, as do those of VOS' and NPOS' kind; distances alone do \
-better, and public molecules far better. Synthetic features lie as far out as they were made to, \
-but in the directions in which ID molecules vary anyway: real OOD molecules are farther from them \
-than ID ones.
-
-AUROC on ID and OOD test molecules of heads on MiniMol's features: mean over seeds, with the 95 %
-interval of a bootstrap over molecules. The seed decides the generator, what is drawn, and the head.
-Heads are trained with ID molecules and the OOD features named, and stop by their AUROC on ID
-validation molecules and OOD features of the same kind. The descriptor alone was chosen on real OOD
-training molecules.
-
-""" + "\n".join(["| OOD features | what they are |", "| --- | --- |",
-                 *(f"| {name} | {told} |" for name, told in NAMES.items()), ""])  # fmt: skip
 
 
 if __name__ == "__main__":

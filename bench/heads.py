@@ -24,8 +24,8 @@ from pipeline.detectors.feature_space import FeatureSpace
 from pipeline.encoding.stored_features import EncodeResult
 from pipeline.encoding.views import EncodedViews
 from pipeline.molecules.rejected import REJECTED
-from pipeline.runtime.cluster import start_ray
 from pipeline.runtime.files import remove
+from pipeline.runtime.nodes.cluster import start_ray
 from pipeline.store.keyed_table import KeyedTable, features_table
 from pipeline.training.settings import TrainSettings
 from pipeline.training.together.trainer import train_heads

@@ -28,8 +28,8 @@ from rdkit import Chem, RDLogger
 
 from bench import SAMPLES
 from bench.report import cpu_name, markdown, seconds_of
-from pipeline.detectors.energy_head import EnergyHead, energies_of
-from pipeline.detectors.losses import training_loss
+from pipeline.detectors.heads.energy_head import EnergyHead, energies_of
+from pipeline.detectors.heads.losses import training_loss
 from pipeline.detectors.settings import DetectorSettings
 from pipeline.encoders import load_encoder
 from pipeline.encoders.minimol.batching import join

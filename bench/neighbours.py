@@ -25,8 +25,8 @@ from rdkit.DataStructs import ExplicitBitVect
 from threadpoolctl import threadpool_limits
 
 from bench.report import cpu_name, markdown
-from pipeline.molecules import neighbours
-from pipeline.molecules.fingerprints import BITS, packed_ecfp4
+from pipeline.molecules.features import neighbours
+from pipeline.molecules.features.fingerprints import BITS, packed_ecfp4
 
 QUERIES, REFERENCES, K = 20_000, 5_000, 5
 AT_ONCE = 64
@@ -197,7 +197,7 @@ def by_fpsim2(references: Prints, smiles: list[str]) -> Search:
 
 
 def by_molsieve(references: Prints) -> Search:
-    """pipeline.molecules.neighbours, on one thread."""
+    """pipeline.molecules.features.neighbours, on one thread."""
     return lambda queries: neighbours.nearest(queries, references, K, threads=1).similarity
 
 

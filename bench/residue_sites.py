@@ -27,7 +27,7 @@ from pipeline.augmentation.scores import METRICS
 from pipeline.augmentation.settings import AugmentSettings
 from pipeline.augmentation.table import read_table
 from pipeline.encoders import load_encoder
-from pipeline.molecules.kmers import residue_numbers
+from pipeline.molecules.features.kmers import residue_numbers
 from pipeline.molecules.sequences import STANDARD
 
 SEED = 42  # of the validation proteins, and of subsets

@@ -30,7 +30,7 @@ from pipeline.generation.diffusion.noise import scheduler_of
 from pipeline.generation.diffusion.sampling import SHARD_ROWS, draw
 from pipeline.generation.diffusion.scaling import Scaling
 from pipeline.generation.settings import GeneratorSettings
-from pipeline.runtime.machine import usable_cores
+from pipeline.runtime.nodes.machine import usable_cores
 
 AT_ONCE = 100  # rows of one class that the earlier scripts' loop takes at a time
 

@@ -27,13 +27,13 @@ from pipeline.augmentation.intervals import RANGE, resampled_measures
 from pipeline.augmentation.scores import METRICS, Judged, measures
 from pipeline.encoding.views import encode_views, open_views
 from pipeline.evaluation.audit import distances_to_nearest, find_rivals
-from pipeline.molecules.descriptors import descriptor_names, descriptor_values
+from pipeline.molecules.features.descriptors import descriptor_names, descriptor_values
 from pipeline.molecules.kinds import SEQUENCE
 from pipeline.molecules.splitting.mmseqs import identity_clusters
-from pipeline.training.checkpoint import load_checkpoint
+from pipeline.training.checkpoints.checkpoint import load_checkpoint
+from pipeline.training.checkpoints.references import References
 from pipeline.training.fitting import fit_detector
 from pipeline.training.outputs import write_checkpoint
-from pipeline.training.references import References
 from pipeline.training.run import fit_space
 from pipeline.training.settings import TrainSettings
 from pipeline.training.trainer import train_head

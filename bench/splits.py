@@ -24,9 +24,9 @@ from rdkit.Chem.Scaffolds import MurckoScaffold
 from sklearn.metrics import roc_auc_score
 
 from bench.report import cpu_name, markdown
-from pipeline.molecules.fingerprints import packed_ecfp4
+from pipeline.molecules.features.fingerprints import packed_ecfp4
+from pipeline.molecules.features.neighbours import nearest
 from pipeline.molecules.identity import canonicalize
-from pipeline.molecules.neighbours import nearest
 from pipeline.molecules.settings import SplitSettings
 from pipeline.molecules.splitting.splits import make_split
 

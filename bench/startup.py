@@ -18,7 +18,7 @@ from typing import NamedTuple
 from jsonargparse import auto_cli
 
 from bench.report import cpu_name, markdown
-from pipeline.runtime.machine import usable_cores
+from pipeline.runtime.nodes.machine import usable_cores
 
 SAMPLE = Path(__file__).parent.parent / "data" / "hiv_scaffold_sample.json.gz"
 LINE = re.compile(r"import time:\s+(\d+) \|\s+\d+ \| +(\S+)")

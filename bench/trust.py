@@ -23,20 +23,20 @@ from scipy.stats import rankdata
 
 from bench.trust_report import report
 from bench.trust_table import Target, features_of, targets_of
-from pipeline.detectors.energy_head import EnergyHead, energies_of
-from pipeline.detectors.losses import training_loss
+from pipeline.detectors.heads.energy_head import EnergyHead, energies_of
+from pipeline.detectors.heads.losses import training_loss
 from pipeline.detectors.settings import DetectorSettings
-from pipeline.molecules.descriptors import descriptor_values
-from pipeline.molecules.fingerprints import packed_ecfp4
+from pipeline.molecules.features.descriptors import descriptor_values
+from pipeline.molecules.features.fingerprints import packed_ecfp4
 from pipeline.molecules.splitting.clusters import grouped
-from pipeline.trust.conformal import quantile
 from pipeline.trust.described import Described
-from pipeline.trust.error_model import ErrorModel
-from pipeline.trust.inputs import SPREADS, inputs_of
+from pipeline.trust.errors.conformal import quantile
+from pipeline.trust.errors.error_model import ErrorModel
+from pipeline.trust.errors.inputs import SPREADS, inputs_of
+from pipeline.trust.errors.out_of_fold import FoldModels, Seen, out_of_fold
+from pipeline.trust.errors.prepared import Prepared
 from pipeline.trust.metrics import finds_errors
-from pipeline.trust.out_of_fold import FoldModels, Seen, out_of_fold
-from pipeline.trust.prepared import Prepared
-from pipeline.trust.property_models import PROPERTY_MODELS, predict_all
+from pipeline.trust.models.property_models import PROPERTY_MODELS, predict_all
 
 CLUSTERS, ID_SHARE = 30, 0.6
 PARTS = ("train", "validation", "id_test", "exposure", "ood_test")

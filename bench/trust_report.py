@@ -11,7 +11,7 @@ import scipy.stats
 import sklearn
 
 from bench.report import cpu_name, markdown
-from pipeline.suite.statistics import holm
+from pipeline.suite.results.statistics import holm
 
 OURS, TANIMOTO = "error model", ("Tanimoto, nearest", "Tanimoto, mean of 5")
 FIRST = (0, 1, 2)  # seeds that were measured before the others

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.encoding.in_store.tables import Tables
 from pipeline.encoding.settings import EncodeSettings
-from pipeline.encoding.tables import Tables
 from pipeline.molecules.identity import canonicalize, molecule_key
 
 

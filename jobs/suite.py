@@ -9,7 +9,7 @@ from jobs.cli import main, say
 from pipeline.suite.settings import SuiteSettings
 
 if TYPE_CHECKING:
-    from pipeline.suite.tables import Table
+    from pipeline.suite.results.tables import Table
 
 EXIT_FAILED_CELLS = 1
 SHOWN, MOST_ROWS = 10, 40
@@ -17,8 +17,8 @@ SHOWN, MOST_ROWS = 10, 40
 
 def suite(settings: SuiteSettings) -> None:
     """Run the grid and print its tables; exits with 1 where cells have failed."""
+    from pipeline.suite.results.tables import tables_of
     from pipeline.suite.run import run_suite
-    from pipeline.suite.tables import tables_of
 
     summary = run_suite(settings)
     tables = tables_of(summary)

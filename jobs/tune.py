@@ -9,7 +9,7 @@ from pipeline.runtime.text import aligned
 
 def tune(settings: TuneSettings) -> None:
     """Try sizes, print what each gave, and keep the best."""
-    from pipeline.encoding.tuning import tune as tune_encoding
+    from pipeline.encoding.cost.tuning import tune as tune_encoding
 
     trials, best = tune_encoding(settings)
     rows = [

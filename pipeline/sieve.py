@@ -22,18 +22,18 @@ import pyarrow.parquet as pq
 
 from pipeline.molecules.kinds import KINDS, SEQUENCE, SMILES, named_for
 from pipeline.molecules.parsers import SequenceParser, SmilesParser
-from pipeline.molecules.raw_rows import RAW, raw_rows
+from pipeline.molecules.reading.raw_rows import RAW, raw_rows
 from pipeline.molecules.rejected import REJECTED
 from pipeline.molecules.sources import parse_block
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.telemetry import configure_logging
 from pipeline.scoring.levels import SCORES
-from pipeline.scoring.output_folder import part_files, read_part
+from pipeline.scoring.output.output_folder import part_files, read_part
 from pipeline.scoring.run import run_scoring
 from pipeline.scoring.screen import screen_views
 from pipeline.scoring.settings import ScoreSettings
 from pipeline.scoring.steps import REJECTED_FOLDER, SCORES_FOLDER
-from pipeline.training.checkpoint import Checkpoint, load_checkpoint
+from pipeline.training.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from pipeline.training.outputs import CHECKPOINT_FOLDER
 from pipeline.training.settings import TrainSettings
 from pipeline.training.synthetic_ood import SYNTHETIC

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.runtime.cluster import STARTS
+from pipeline.runtime.nodes.cluster import STARTS
 from tests.commands import LIMIT_SECONDS
 
 RAY = Path(sys.executable).with_name("ray")

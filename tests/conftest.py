@@ -19,8 +19,8 @@ from pipeline.encoders.unimol.model import UniMolConfig
 from pipeline.encoders.unimol.published_format import save_checkpoint
 from pipeline.encoding import graph, stored_features
 from pipeline.encoding.steps import EncodeBatch
-from pipeline.runtime import ray_train
-from pipeline.runtime.cluster import init_ray, start_ray
+from pipeline.runtime.nodes.cluster import init_ray, start_ray
+from pipeline.runtime.train import ray_train
 from tests.commands import STARTED
 from tests.lean_ray import start_lean
 from tests.reference import random_model

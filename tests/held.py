@@ -75,7 +75,7 @@ class HeldScoreChunk(ScoreChunk):
 
 def held_training_loop(config: dict[str, Any]) -> dict[str, Any]:
     """The training loop; waits after a checkpoint, when this run has reported enough of them."""
-    from pipeline.training import loop  # imports torch: other jobs' drivers do without
+    from pipeline.training.worker import loop
 
     report, reported = loop.report, 0
 
@@ -94,7 +94,7 @@ def held_training_loop(config: dict[str, Any]) -> dict[str, Any]:
 
 def held_run_part(shared: Any, part: Any, output_dir: str, share: float) -> dict[str, str]:
     """A part of a suite; waits after a cell, when there are enough of them."""
-    from pipeline.suite import group
+    from pipeline.suite.running import group
 
     write = group.write_cell
 
@@ -117,7 +117,7 @@ def main(job: str, argv: list[str]) -> int:
     if job == "train":
         importlib.import_module("pipeline.training.trainer").training_loop = held_training_loop
     if job == "suite":
-        importlib.import_module("pipeline.suite.schedule").run_part = held_run_part
+        importlib.import_module("pipeline.suite.running.schedule").run_part = held_run_part
     work = getattr(importlib.import_module(f"jobs.{job}"), job)
     return cli.main(get_type_hints(work)["settings"], work, job, argv)
 

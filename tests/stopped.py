@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.runtime import ray_train
+from pipeline.runtime.train import ray_train
 
 
 @contextmanager

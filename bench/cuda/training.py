@@ -20,15 +20,15 @@ from torch import Tensor
 from bench.cuda.molecules import Conformer
 from bench.cuda.right import told
 from bench.report import markdown, seconds_of
-from pipeline.detectors.losses import training_loss
+from pipeline.detectors.heads.losses import training_loss
 from pipeline.encoders import load_encoder
 from pipeline.encoders.unimol.finetuning.trunk import ComputedRows, Rows, StoredRows, TokenRows
 from pipeline.pretraining.molecules.loop import PretrainingState, PretrainJob
 from pipeline.pretraining.settings import PretrainSettings
-from pipeline.training.batches import ResidentBatches
 from pipeline.training.finetuning.plan import plan_finetuning
 from pipeline.training.settings import TrainSettings
-from pipeline.training.worker_setup import build_energy_model
+from pipeline.training.worker.batches import ResidentBatches
+from pipeline.training.worker.worker_setup import build_energy_model
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CPU = torch.device("cpu")
@@ -45,7 +45,7 @@ PLANS = {
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """As `pipeline.runtime.ray_train.prepare_device` has it."""
+    """As `pipeline.runtime.train.ray_train.prepare_device` has it."""
     torch.use_deterministic_algorithms(True)
     try:
         yield

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pipeline.augmentation.methods import Rows
 from pipeline.augmentation.scores import measures
 from pipeline.augmentation.settings import ClassifierSettings
-from pipeline.runtime.optimizers import AdamW
+from pipeline.runtime.train.optimizers import AdamW
 
 AT_ONCE = 8192  # rows that are scored together
 MOST_ITERATIONS = 2000  # of logistic regression

@@ -28,8 +28,8 @@ from pipeline.augmentation.table import Part, Table, read_table
 from pipeline.detectors.feature_space import Standard
 from pipeline.generation.packages import package
 from pipeline.molecules.rejected import write_rejected
-from pipeline.runtime.cluster import device_of, start_ray
 from pipeline.runtime.files import json_bytes, write_atomically
+from pipeline.runtime.nodes.cluster import device_of, start_ray
 from pipeline.runtime.text import records_csv
 
 SUMMARY, TEXT = "augmentation_summary.json", "augmentation_summary.txt"

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from pipeline.augmentation.settings import AugmentSettings
 from pipeline.generation.class_rows import ReadRows, matrix, read_classed, rejections
 from pipeline.generation.source import check_features
-from pipeline.molecules.missing import is_missing
-from pipeline.molecules.raw_rows import OTHER_SPLITS
+from pipeline.molecules.reading.missing import is_missing
+from pipeline.molecules.reading.raw_rows import OTHER_SPLITS
 from pipeline.molecules.roles import check_overlap
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.text import some

@@ -11,7 +11,8 @@ from pipeline.checking.structures import with_rejected
 from pipeline.checking.tally import Tally
 from pipeline.conformers.structure import structure_counts
 from pipeline.encoders.settings import EncoderSettings
-from pipeline.encoding.costs import Costs, costs_of
+from pipeline.encoding.cost.costs import Costs, costs_of
+from pipeline.encoding.in_store.structures import structures
 from pipeline.encoding.lookup import without
 from pipeline.encoding.plan import (
     EncodingPlan,
@@ -21,11 +22,10 @@ from pipeline.encoding.plan import (
     plan_encoding,
 )
 from pipeline.encoding.stored_features import encode
-from pipeline.encoding.structures import structures
 from pipeline.encoding.views import heaviest, settings_of_view
-from pipeline.runtime.cluster import cluster_cores
-from pipeline.training.checkpoint import load_checkpoint
-from pipeline.training.checkpoint_encoder import check_same_encoder, settings_of
+from pipeline.runtime.nodes.cluster import cluster_cores
+from pipeline.training.checkpoints.checkpoint import load_checkpoint
+from pipeline.training.checkpoints.checkpoint_encoder import check_same_encoder, settings_of
 from pipeline.training.settings import CheckpointSettings
 
 

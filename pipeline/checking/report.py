@@ -12,8 +12,8 @@ import numpy as np
 from pipeline.checking.settings import CheckSettings
 from pipeline.checking.tally import COUNTED_ROWS, Tally
 from pipeline.molecules.kinds import SEQUENCE, SMILES, Kind
-from pipeline.molecules.raw_rows import SPLITS
 from pipeline.molecules.reading.content import Content
+from pipeline.molecules.reading.raw_rows import SPLITS
 from pipeline.runtime.counts import MOST, OTHERS, named
 from pipeline.runtime.text import some
 

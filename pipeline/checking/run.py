@@ -20,9 +20,9 @@ from pipeline.molecules.kinds import SMILES
 from pipeline.molecules.parsers import Parser, parser_of
 from pipeline.molecules.settings import SourceSettings
 from pipeline.molecules.sources import BLOCK_ROWS, check_first_rows
-from pipeline.runtime.cluster import cluster_cores, start_ray
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import json_bytes, write_atomically
+from pipeline.runtime.nodes.cluster import cluster_cores, start_ray
 
 AT_ONCE = 2  # blocks of rows under way for each core
 DRAWN = 2000  # molecules from which those are taken that the store lacks

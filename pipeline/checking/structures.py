@@ -8,8 +8,8 @@ from pipeline.conformers.child_process import IsolatedEmbedder
 from pipeline.conformers.conformer import Conformer
 from pipeline.conformers.structure import structure_counts, structure_of
 from pipeline.encoders.unimol.tokens import DEFAULT_MAX_ATOMS
-from pipeline.encoding.given_structures import as_seen
-from pipeline.encoding.structures import rows_of
+from pipeline.encoding.in_store.given_structures import as_seen
+from pipeline.encoding.in_store.structures import rows_of
 from pipeline.runtime.errors import RowRejected
 
 SECONDS = 10.0  # that RDKit may take for one molecule

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.molecules.parsers import Parser
-from pipeline.molecules.raw_rows import SPLITS, STRUCTURES
+from pipeline.molecules.reading.raw_rows import SPLITS, STRUCTURES
 from pipeline.molecules.rejected import kind_of
 from pipeline.molecules.sources import parse_block
 from pipeline.runtime.counts import add_counts

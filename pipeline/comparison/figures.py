@@ -13,7 +13,7 @@ from sklearn.metrics import roc_curve
 from pipeline.comparison.run_folders import ARMS, Run
 from pipeline.comparison.statistics import Mover, movers, spread
 from pipeline.comparison.summary_text import spread_text
-from pipeline.molecules.drawings import (
+from pipeline.molecules.drawing.drawings import (
     MOLECULES_A_ROW,
     Cell,
     molecule_grid,

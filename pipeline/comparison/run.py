@@ -18,18 +18,18 @@ from pipeline.comparison.schedule import Failures, Runs, make_runs
 from pipeline.comparison.settings import CompareSettings
 from pipeline.comparison.statistics import summarize
 from pipeline.comparison.summary_text import summary_text
+from pipeline.encoding.in_store.tables import Tables
 from pipeline.encoding.kinds import kind_of_views
 from pipeline.encoding.plan import EncodingPlan, check_inputs, open_run
 from pipeline.encoding.stored_features import encode, encode_molecules
-from pipeline.encoding.tables import Tables
 from pipeline.evaluation.audit import RIVALS
 from pipeline.molecules.kinds import SMILES
 from pipeline.molecules.rejected import write_rejected
 from pipeline.molecules.roles import CALIBRATION, ROLES, assign_roles
 from pipeline.molecules.sources import Molecules
-from pipeline.runtime.cluster import cluster_cores, resources
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import absolute, json_bytes, write_atomically
+from pipeline.runtime.nodes.cluster import cluster_cores, resources
 from pipeline.training.finetuning.preparation import (
     FinetuneRun,
     check_finetuning_flags,

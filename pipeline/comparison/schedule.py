@@ -14,9 +14,9 @@ import ray
 from pipeline.comparison.run_folders import FROZEN
 from pipeline.evaluation.run import train_and_evaluate, train_and_evaluate_together
 from pipeline.runtime import telemetry
-from pipeline.runtime.cluster import MAX_RESOURCES
 from pipeline.runtime.errors import reason_of
 from pipeline.runtime.files import json_bytes, remove, starting_over, write_atomically
+from pipeline.runtime.nodes.cluster import MAX_RESOURCES
 from pipeline.training.run import can_share_a_training
 from pipeline.training.settings import TrainSettings
 

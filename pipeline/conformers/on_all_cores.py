@@ -20,7 +20,7 @@ from pipeline.conformers.conformer import Conformer
 from pipeline.conformers.rdkit_embedder import DEFAULT_SEED
 from pipeline.conformers.settings import ConformerSettings
 from pipeline.runtime.errors import RowRejected
-from pipeline.runtime.machine import usable_cores
+from pipeline.runtime.nodes.machine import usable_cores
 
 ADVICE = (
     "standard error says why. If it is memory, there must be {:g} GiB for each core that this "

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.detectors.base import Inputs
-from pipeline.detectors.distances import TrainingDistances
+from pipeline.detectors.distance.distances import TrainingDistances
 from pipeline.detectors.kept import array_bytes, member, read_arrays
-from pipeline.molecules.fingerprints import packed_fingerprints
+from pipeline.molecules.features.fingerprints import packed_fingerprints
 from pipeline.molecules.kinds import SMILES, Kind
 
 FILE, OF_DISTANCES = "feature_space.safetensors", "feature_space_"  # the latter: of file names

@@ -13,20 +13,20 @@ ENERGY_HEADS = ("dpo", "bce", "mse", "hinge")
 
 # Each is imported only when it is asked for: scikit-learn and torch take seconds.
 DETECTORS = {
-    "mahalanobis": "pipeline.detectors.gaussians:Mahalanobis",
-    "knn": "pipeline.detectors.neighbours:KNearest",
-    "lof": "pipeline.detectors.neighbours:LocalOutlierFactor",
-    "isolation_forest": "pipeline.detectors.isolation_forest:IsolationForest",
-    "tanimoto": "pipeline.detectors.neighbours:Tanimoto",
-    "oe_mahalanobis": "pipeline.detectors.gaussians:MahalanobisWithExposure",
-    "oe_knn": "pipeline.detectors.neighbours:KNearestWithExposure",
-    "distance_lr": "pipeline.detectors.distance_regression:DistanceRegression",
-    "energy_oe": "pipeline.detectors.property_detectors:EnergyWithExposure",
-    "msp": "pipeline.detectors.property_detectors:MaximumSoftmax",
-    "odin": "pipeline.detectors.property_detectors:Odin",
-    "energy": "pipeline.detectors.property_detectors:FreeEnergy",
-    "mc_dropout": "pipeline.detectors.property_detectors:MonteCarloDropout",
-    "ensemble": "pipeline.detectors.property_detectors:Ensemble",
+    "mahalanobis": "pipeline.detectors.classical.gaussians:Mahalanobis",
+    "knn": "pipeline.detectors.classical.neighbours:KNearest",
+    "lof": "pipeline.detectors.classical.neighbours:LocalOutlierFactor",
+    "isolation_forest": "pipeline.detectors.classical.isolation_forest:IsolationForest",
+    "tanimoto": "pipeline.detectors.classical.neighbours:Tanimoto",
+    "oe_mahalanobis": "pipeline.detectors.classical.gaussians:MahalanobisWithExposure",
+    "oe_knn": "pipeline.detectors.classical.neighbours:KNearestWithExposure",
+    "distance_lr": "pipeline.detectors.distance.distance_regression:DistanceRegression",
+    "energy_oe": "pipeline.detectors.property.property_detectors:EnergyWithExposure",
+    "msp": "pipeline.detectors.property.property_detectors:MaximumSoftmax",
+    "odin": "pipeline.detectors.property.property_detectors:Odin",
+    "energy": "pipeline.detectors.property.property_detectors:FreeEnergy",
+    "mc_dropout": "pipeline.detectors.property.property_detectors:MonteCarloDropout",
+    "ensemble": "pipeline.detectors.property.property_detectors:Ensemble",
 }
 
 

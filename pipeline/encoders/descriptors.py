@@ -6,7 +6,7 @@ import numpy as np
 from rdkit.Chem import Mol
 
 from pipeline.encoders.rdkit_encoder import RdkitEncoder
-from pipeline.molecules.descriptors import DESCRIPTORS
+from pipeline.molecules.features.descriptors import DESCRIPTORS
 from pipeline.runtime.errors import RowRejected
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from rdkit.Chem import Mol
 
 from pipeline.encoders.rdkit_encoder import RdkitEncoder
-from pipeline.molecules.fingerprints import BITS, RADIUS, ecfp4_of
+from pipeline.molecules.features.fingerprints import BITS, RADIUS, ecfp4_of
 
 
 class EcfpEncoder(RdkitEncoder):

@@ -5,5 +5,6 @@ and the molecules that cannot have any, with the reason.
 
 Read first: `plan` (what settings mean on this cluster, decided once), then `graph` (the steps in
 order), `steps` (what runs on workers), `stored_features` (what is left to do), `short_work` (when
-the driver does it alone). `run` is what jobs.encode calls, `tuning` what jobs.tune calls.
+the driver does it alone). `in_store` are the store's tables, `cost` what molecules take. `run` is
+what jobs.encode calls, `cost/tuning` what jobs.tune calls.
 """

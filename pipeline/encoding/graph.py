@@ -15,7 +15,8 @@ import pyarrow as pa
 import ray.data
 
 from pipeline.conformers.conformer import NVMOLKIT
-from pipeline.encoding.expected_work import expected_seconds
+from pipeline.encoding.cost.expected_work import expected_seconds
+from pipeline.encoding.in_store.tables import Tables
 from pipeline.encoding.lookup import Pending
 from pipeline.encoding.plan import GPU_BATCH, EncoderPool, EncodingPlan
 from pipeline.encoding.steps import (
@@ -24,8 +25,7 @@ from pipeline.encoding.steps import (
     make_conformers,
     read_conformers,
 )
-from pipeline.encoding.tables import Tables
-from pipeline.runtime.cluster import cluster_cores
+from pipeline.runtime.nodes.cluster import cluster_cores
 
 # Molecules of which one shard holds the activations, or the residues' features, at most.
 TRUNK_BATCH, RESIDUE_BATCH = 512, 128

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.encoding.given_structures import are_given
+from pipeline.encoding.in_store.given_structures import are_given
+from pipeline.encoding.in_store.tables import REJECTIONS, TO_EMBED
 from pipeline.encoding.plan import EncodingPlan
-from pipeline.encoding.tables import REJECTIONS, TO_EMBED
 from pipeline.runtime.errors import InputError
 from pipeline.store.keyed_table import KeyedTable
 

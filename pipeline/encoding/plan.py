@@ -17,16 +17,16 @@ import ray.data
 from pipeline.conformers.conformer import NVMOLKIT
 from pipeline.encoders import checkpoint_of, encoder_class
 from pipeline.encoders.settings import EncoderSettings
+from pipeline.encoding.in_store.tables import Tables, TrunkSpec
 from pipeline.encoding.settings import EncodedSourceSettings
-from pipeline.encoding.tables import Tables, TrunkSpec
 from pipeline.molecules.folders import kind_of_source
 from pipeline.molecules.formats import check_files, read_rows
 from pipeline.molecules.kinds import SEQUENCE
 from pipeline.molecules.settings import LibrarySettings
 from pipeline.molecules.sources import Molecules, parse_rows
-from pipeline.runtime.cluster import device_of, resources, start_ray
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import absolute, portable
+from pipeline.runtime.nodes.cluster import device_of, resources, start_ray
 
 if TYPE_CHECKING:
     from pipeline.encoders.unimol.batching import Budget  # would import torch

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from pipeline.encoding.in_store.tables import Tables
 from pipeline.encoding.plan import check_inputs, open_run
 from pipeline.encoding.settings import EncodeSettings
 from pipeline.encoding.stored_features import Encoded, encode_molecules
-from pipeline.encoding.tables import Tables
 from pipeline.molecules.kinds import named_for
 from pipeline.molecules.rejected import write_rejected
 from pipeline.molecules.sources import Molecules

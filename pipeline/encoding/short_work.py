@@ -16,8 +16,8 @@ from pipeline.encoding.graph import fitted_to, longest_first
 from pipeline.encoding.lookup import Pending
 from pipeline.encoding.plan import EncoderPool, EncodingPlan
 from pipeline.encoding.steps import EncodeBatch, make_conformers, read_conformers
-from pipeline.runtime.cluster import is_one_node
-from pipeline.runtime.tasks import by_tasks
+from pipeline.runtime.nodes.cluster import is_one_node
+from pipeline.runtime.nodes.tasks import by_tasks
 
 # An actor imports torch and more, one on each core: 8 to 12 s on 2 cores of an Intel Xeon.
 ACTORS_START = 8.0

@@ -15,10 +15,17 @@ from pipeline.conformers.child_process import IsolatedEmbedder
 from pipeline.conformers.conformer import NVMOLKIT, Conformer
 from pipeline.conformers.settings import ConformerSettings
 from pipeline.encoders import Encoder, encoder_class, load_encoder
+from pipeline.encoding.in_store.residue_table import fits, residue_table
+from pipeline.encoding.in_store.structures import rows_of, structure_of_row
+from pipeline.encoding.in_store.tables import (
+    CONFORMERS,
+    OUTCOMES,
+    REJECTIONS,
+    TO_EMBED,
+    TO_ENCODE,
+    Tables,
+)
 from pipeline.encoding.plan import EncoderPool, EncodingPlan
-from pipeline.encoding.residue_table import fits, residue_table
-from pipeline.encoding.structures import rows_of, structure_of_row
-from pipeline.encoding.tables import CONFORMERS, OUTCOMES, REJECTIONS, TO_EMBED, TO_ENCODE, Tables
 from pipeline.runtime import dashboard_metrics, telemetry
 from pipeline.runtime.errors import RowRejected
 from pipeline.store.keyed_table import features_table
@@ -222,7 +229,7 @@ class EncodeBatch:
         kept = [i for i, reason in enumerate(reasons) if reason is None]
         keys = [rows[i]["key"] for i in kept]
         if trunk is not None:
-            from pipeline.encoding.trunk_table import trunk_table
+            from pipeline.encoding.in_store.trunk_table import trunk_table
 
             self.tables.trunk.write(trunk_table(keys, [trunk[i] for i in kept]), self.run)
         if residues is not None:

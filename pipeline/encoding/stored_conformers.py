@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 import ray.data
 
-from pipeline.encoding.expected_work import ExpectedWork
-from pipeline.encoding.given_structures import keep_given
+from pipeline.encoding.cost.expected_work import ExpectedWork
 from pipeline.encoding.graph import longest_first, with_conformers
+from pipeline.encoding.in_store.given_structures import keep_given
+from pipeline.encoding.in_store.tables import REJECTIONS
 from pipeline.encoding.lookup import keys_of, pending_of, refused, unique, without
 from pipeline.encoding.plan import EncodingPlan, encoder_pool
-from pipeline.encoding.tables import REJECTIONS
 from pipeline.runtime import telemetry
 from pipeline.store.keyed_table import KeyedTable, new_run_stamp
 

@@ -12,10 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.conformers.structure import structure_counts, structures_line
-from pipeline.encoding.costs import Costs, keep_costs
-from pipeline.encoding.expected_work import ExpectedWork
-from pipeline.encoding.given_structures import keep_given
+from pipeline.encoding.cost.costs import Costs, keep_costs
+from pipeline.encoding.cost.expected_work import ExpectedWork
+from pipeline.encoding.cost.stage_times import Stages, nodes_of, shares_of
+from pipeline.encoding.cost.tuning import tuned_pool
 from pipeline.encoding.graph import encoding_graph
+from pipeline.encoding.in_store.given_structures import keep_given
+from pipeline.encoding.in_store.structures import COLUMN, structures
+from pipeline.encoding.in_store.tables import OUTCOMES, REJECTIONS
 from pipeline.encoding.lookup import (
     Pending,
     keys_of,
@@ -27,15 +31,11 @@ from pipeline.encoding.lookup import (
 )
 from pipeline.encoding.plan import EncoderPool, EncodingPlan
 from pipeline.encoding.short_work import encoded_here, is_short
-from pipeline.encoding.stage_times import Stages, nodes_of, shares_of
-from pipeline.encoding.structures import COLUMN, structures
-from pipeline.encoding.tables import OUTCOMES, REJECTIONS
-from pipeline.encoding.tuning import tuned_pool
-from pipeline.molecules.raw_rows import STRUCTURES
+from pipeline.molecules.reading.raw_rows import STRUCTURES
 from pipeline.molecules.rejected import with_ids
 from pipeline.molecules.sources import Molecules
 from pipeline.runtime import dashboard_metrics, telemetry
-from pipeline.runtime.cluster import cores_now
+from pipeline.runtime.nodes.cluster import cores_now
 from pipeline.store.keyed_table import Index, KeyedTable, new_run_stamp
 
 log = logging.getLogger(__name__)

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.encoders import ENCODERS, SIZED, encoder_class
+from pipeline.encoding.in_store.tables import Tables
 from pipeline.encoding.plan import EncodingPlan, check_kind, check_structures, plan_encoding
 from pipeline.encoding.settings import EncodedSourceSettings
 from pipeline.encoding.stored_features import Encoded, EncodeResult, encode_molecules
-from pipeline.encoding.tables import Tables
 from pipeline.molecules.formats import check_files, read_rows
-from pipeline.molecules.raw_rows import STRUCTURES
+from pipeline.molecules.reading.raw_rows import STRUCTURES
 from pipeline.molecules.sources import Molecules, parse_rows
 from pipeline.runtime.errors import InputError
 

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.evaluation.metrics import auroc, compare_aurocs
-from pipeline.molecules.descriptors import descriptor_names, descriptor_values
-from pipeline.molecules.fingerprints import packed_fingerprints
+from pipeline.molecules.features.descriptors import descriptor_names, descriptor_values
+from pipeline.molecules.features.fingerprints import packed_fingerprints
+from pipeline.molecules.features.neighbours import nearest
 from pipeline.molecules.kinds import SEQUENCE, SMILES, Kind
-from pipeline.molecules.neighbours import nearest
 
 RIVALS = ("descriptor", "tanimoto")
 LEAST_LEAD = 0.02  # in AUROC; a model that leads by less is warned of

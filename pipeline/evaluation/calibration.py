@@ -16,7 +16,7 @@ import pyarrow as pa
 from pipeline.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from pipeline.training.checkpoint import Checkpoint
+    from pipeline.training.checkpoints.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)

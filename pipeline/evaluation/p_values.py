@@ -10,7 +10,7 @@ from pipeline.detectors.feature_space import Described
 from pipeline.encoding.views import EncodedViews
 from pipeline.evaluation.calibration import Calibration, held_out
 from pipeline.runtime.errors import InputError, told
-from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.checkpoints.checkpoint import Checkpoint
 
 ALPHA = 0.05
 

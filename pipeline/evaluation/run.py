@@ -25,8 +25,8 @@ from pipeline.runtime import telemetry
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import json_bytes, result_or_error, write_atomically
 from pipeline.runtime.text import records_csv
-from pipeline.training.checkpoint import Checkpoint, load_checkpoint
-from pipeline.training.checkpoint_encoder import check_same_encoder, settings_of
+from pipeline.training.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from pipeline.training.checkpoints.checkpoint_encoder import check_same_encoder, settings_of
 from pipeline.training.run import require_roles, run_training, run_trainings
 from pipeline.training.settings import TrainSettings
 

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.encoding.in_store.tables import REJECTIONS
 from pipeline.encoding.lookup import keys_of, rejections_in, unique, without
-from pipeline.encoding.tables import REJECTIONS
 from pipeline.folding.expected_work import expected_work
 from pipeline.folding.features import MOST_RESIDUES
 from pipeline.folding.makers import Maker, check_maker, maker_of
@@ -23,9 +23,9 @@ from pipeline.molecules.parsers import parser_of
 from pipeline.molecules.rejected import kind_of, warn_if_many, with_ids, write_rejected
 from pipeline.molecules.sources import Molecules, parse_rows
 from pipeline.runtime import telemetry
-from pipeline.runtime.cluster import start_ray
 from pipeline.runtime.errors import InputError, RowRejected, RowsMissing, told
 from pipeline.runtime.files import json_bytes, write_atomically
+from pipeline.runtime.nodes.cluster import start_ray
 from pipeline.store.keyed_table import new_run_stamp
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.encoding.tables import REJECTIONS
+from pipeline.encoding.in_store.tables import REJECTIONS
 from pipeline.folding.features import CODE_VERSION, COLUMNS, STORED, WIDTH, ResidueFeatures
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import read_json

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.detectors.feature_distances import nearest_features
+from pipeline.detectors.distance.feature_distances import nearest_features
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ from pipeline.generation.quality import LOOSE, Gathered, Judge, gather
 from pipeline.generation.settings import GenerateSettings
 from pipeline.generation.source import Source, read_source
 from pipeline.molecules.rejected import write_rejected
-from pipeline.runtime.cluster import device_of, start_ray
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import json_bytes, parquet_bytes, write_atomically
+from pipeline.runtime.nodes.cluster import device_of, start_ray
 from pipeline.store.keyed_table import features_table
 
 GENERATOR, SAMPLES, SUMMARY = "generator", "generated.parquet", "generation_summary.json"

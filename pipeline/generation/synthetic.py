@@ -26,7 +26,7 @@ from pipeline.generation.settings import GeneratorSettings, ShellSettings
 from pipeline.generation.shell import ROLES, Candidates, Sample, Shell, Synthetic, in_shell
 from pipeline.runtime.errors import DamagedFile
 from pipeline.runtime.files import parquet_bytes, read_parquet, write_atomically
-from pipeline.runtime.ray_train import run_name
+from pipeline.runtime.train.ray_train import run_name
 from pipeline.store.keyed_table import feature_matrix, features_table
 
 log = logging.getLogger(__name__)

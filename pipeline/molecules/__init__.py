@@ -6,5 +6,6 @@ table of rejected rows; for training, each molecule's role. A source's molecules
 
 Read first: `sources` (the way from file to molecule), then `formats`, `parsers`, `identity` and
 `sequences`, `roles`.
-`reading` knows the formats of files, `splitting` is what jobs.split calls.
+`reading` knows the formats of files, `features` fingerprints and descriptors, `drawing` pictures;
+`splitting` is what jobs.split calls.
 """

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import fsspec
 
-from pipeline.molecules.columns import (
+from pipeline.molecules.kinds import SEQUENCE, SMILES, Kind
+from pipeline.molecules.reading.columns import (
     SAMPLE,
     SHARE,
     SMILES_COLUMN,
@@ -19,7 +20,6 @@ from pipeline.molecules.columns import (
     named,
     smiles_names,
 )
-from pipeline.molecules.kinds import SEQUENCE, SMILES, Kind
 from pipeline.molecules.reading.text import COMPRESSIONS, lines_of, opened_text, told
 from pipeline.molecules.settings import LibrarySettings
 from pipeline.runtime.errors import InputError

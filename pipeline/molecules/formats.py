@@ -12,11 +12,6 @@ import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.molecules.columns import (
-    chosen_columns,
-    smiles_of_header,
-    smiles_place,
-)
 from pipeline.molecules.folders import (
     FASTAS,
     JSON_LINES,
@@ -27,8 +22,13 @@ from pipeline.molecules.folders import (
     data_files,
     files_and_skipped,
 )
-from pipeline.molecules.raw_rows import raw_piece
+from pipeline.molecules.reading.columns import (
+    chosen_columns,
+    smiles_of_header,
+    smiles_place,
+)
 from pipeline.molecules.reading.content import PIECE_ROWS, STRUCTURE_COLUMNS, Content
+from pipeline.molecules.reading.raw_rows import raw_piece
 from pipeline.molecules.reading.records import PLACE
 from pipeline.molecules.reading.text import told
 from pipeline.molecules.settings import LibrarySettings

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import numpy as np
 from rdkit.Chem import MolFromSmiles
 
-from pipeline.molecules.fingerprints import packed_ecfp4_of, packed_kmers_of
+from pipeline.molecules.features.fingerprints import packed_ecfp4_of, packed_kmers_of
 from pipeline.molecules.folders import kind_of_source
 from pipeline.molecules.identity import canonical_molecule, largest_fragment, molecule_key
 from pipeline.molecules.kinds import SEQUENCE, SMILES, Kind

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from pipeline.molecules.columns import is_smiles
 from pipeline.molecules.kinds import SMILES, Kind, named_for
+from pipeline.molecules.reading.columns import is_smiles
 from pipeline.molecules.sequences import EXTRA, STANDARD
 from pipeline.runtime.counts import named
 from pipeline.runtime.errors import InputError

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.molecules.missing import is_missing
-from pipeline.molecules.raw_rows import SPLITS
+from pipeline.molecules.reading.missing import is_missing
+from pipeline.molecules.reading.raw_rows import SPLITS
 from pipeline.molecules.settings import SamplingSettings
 from pipeline.runtime.errors import InputError
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from pipeline.molecules.folders import data_files
 from pipeline.molecules.formats import stream_rows
-from pipeline.molecules.raw_rows import RAW
+from pipeline.molecules.reading.raw_rows import RAW
 from pipeline.molecules.settings import LibrarySettings
 from pipeline.runtime.errors import InputError
 

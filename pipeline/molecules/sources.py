@@ -20,7 +20,7 @@ from pipeline.molecules.folders import DataFile
 from pipeline.molecules.formats import stream_rows
 from pipeline.molecules.kinds import SMILES, Kind
 from pipeline.molecules.parsers import Parsed, Parser, parsed_or_rejected, parser_of
-from pipeline.molecules.raw_rows import STRUCTURES
+from pipeline.molecules.reading.raw_rows import STRUCTURES
 from pipeline.molecules.rejected import REJECTED, check_any_left, warn_if_many
 from pipeline.molecules.settings import LibrarySettings, SourceSettings
 from pipeline.runtime.errors import RowRejected

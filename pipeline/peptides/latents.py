@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import ray
 
-from pipeline.encoding.residue_table import residue_features
+from pipeline.encoding.in_store.residue_table import residue_features
 from pipeline.generation.diffusion.scaling import Scaling
 from pipeline.peptides.diffusion.residues import Peptides, tokens_of
 from pipeline.peptides.holdout import Cut

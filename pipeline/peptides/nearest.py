@@ -15,7 +15,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from pipeline.generation.packages import package
-from pipeline.runtime.machine import usable_cores
+from pipeline.runtime.nodes.machine import usable_cores
 
 AT_ONCE = 512  # rows of the matrix of identities that are held at a time
 

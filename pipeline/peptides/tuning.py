@@ -17,7 +17,7 @@ import numpy as np
 import ray
 import torch
 
-from pipeline.encoding.tuning import best_of
+from pipeline.encoding.cost.tuning import best_of
 from pipeline.generation.diffusion.state import precision_for_training
 from pipeline.peptides.diffusion.batches import Batch, Batches
 from pipeline.peptides.diffusion.loop import PeptideJob, PeptideState
@@ -25,7 +25,7 @@ from pipeline.peptides.run import prepare
 from pipeline.peptides.settings import PeptideGeneratorSettings, TunePeptidesSettings
 from pipeline.runtime import telemetry
 from pipeline.runtime.errors import OUT_OF_MEMORY
-from pipeline.runtime.ray_train import threads_of
+from pipeline.runtime.train.ray_train import threads_of
 
 log = logging.getLogger(__name__)
 

@@ -14,11 +14,12 @@ from torch import Tensor
 from pipeline.encoders.unimol.precision import default_precision
 from pipeline.pretraining.curves import Panels, pretraining_figure, progress_line
 from pipeline.pretraining.settings import PretrainSettings
-from pipeline.runtime.cluster import cluster_cores
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import absolute, json_bytes, remove, write_atomically
+from pipeline.runtime.nodes.cluster import cluster_cores
 from pipeline.runtime.progress_curves import watched
-from pipeline.runtime.ray_train import (
+from pipeline.runtime.text import records_csv
+from pipeline.runtime.train.ray_train import (
     fit,
     prepare_device,
     rank,
@@ -27,8 +28,7 @@ from pipeline.runtime.ray_train import (
     threads_of,
     torch_trainer,
 )
-from pipeline.runtime.text import records_csv
-from pipeline.runtime.training_in_steps import TrainingInSteps
+from pipeline.runtime.train.training_in_steps import TrainingInSteps
 
 CURVES, FIGURE, STATS = "pretraining_curves.csv", "pretraining_curves.png", "pretraining_stats.json"
 # Settings that say where and how fast, not what: a run killed under one value of these may be

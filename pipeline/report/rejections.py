@@ -11,7 +11,7 @@ from pipeline.molecules.kinds import SEQUENCE, SMILES, Kind
 from pipeline.molecules.rejected import REJECTED, kind_of
 from pipeline.report.blocks import Cell, Section, Table, count
 from pipeline.report.reading import Folder, read_parquet, rows_of
-from pipeline.scoring.output_folder import part_files
+from pipeline.scoring.output.output_folder import part_files
 
 _HEADINGS = {SMILES.name: "SMILES", SEQUENCE.name: "Sequence"}
 

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 from pipeline.molecules.kinds import SMILES, Kind
 from pipeline.report.reading import Folder, read_parquet, rows_of
-from pipeline.scoring.beside import Trusted
 from pipeline.scoring.levels import SCORES
-from pipeline.scoring.output_folder import part_files
+from pipeline.scoring.output.beside import Trusted
+from pipeline.scoring.output.output_folder import part_files
 from pipeline.scoring.steps import SCORES_FOLDER
 
 NUMBERS = ("energy", "p_value", "nearest_similarity", "expected_error")

@@ -3,6 +3,6 @@
 In: a cluster's address, files on any filesystem. Out: a joined cluster, files written whole or not
 at all, errors that a user can mend. Nothing here knows what a molecule is.
 
-Read first: `cluster` (joining Ray, what it has), `files` (atomic writes, checksums), `ray_train`
-(training in workers) and `train_here` (in the driver).
+Read first: `nodes` (joining Ray, what it has), `files` (atomic writes, checksums), `train`
+(training in workers or in the driver).
 """

@@ -4,5 +4,5 @@ In: the folder `checkpoint`, data files. Out: `scores` and `rejected` as Parquet
 and least OOD molecules.
 
 Read first: `run` (what jobs.score calls), `graph` (the steps in order), `steps` (what runs on
-workers), `verdicts`, `repeated_ids`.
+workers), `verdicts`; `output` has what is left in the folder.
 """

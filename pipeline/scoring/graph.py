@@ -28,7 +28,7 @@ from pipeline.encoding.short_work import (
 from pipeline.molecules.folders import DataFile
 from pipeline.molecules.parsers import parser_of
 from pipeline.runtime.files import absolute
-from pipeline.runtime.tasks import by_tasks
+from pipeline.runtime.nodes.tasks import by_tasks
 from pipeline.scoring.settings import ScoreSettings
 from pipeline.scoring.steps import (
     Embed,

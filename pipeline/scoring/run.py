@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.conformers.structure import structure_counts
+from pipeline.encoding.cost.tuning import tuned_pool
 from pipeline.encoding.stored_features import encode, stages_of
-from pipeline.encoding.tuning import tuned_pool
 from pipeline.encoding.views import Plans, check_encoders, heaviest, plan_views
 from pipeline.evaluation.calibration import Calibration, held_out
 from pipeline.molecules.folders import data_files
@@ -26,16 +26,16 @@ from pipeline.molecules.sources import FIRST_ROWS, check_first_rows
 from pipeline.runtime import telemetry
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import json_bytes, write_atomically
-from pipeline.scoring.extremes import write_extremes
 from pipeline.scoring.graph import scored_here, scoring_graph, starts_here, with_store_as_it_is
 from pipeline.scoring.levels import Levels
-from pipeline.scoring.output_folder import done_chunks
-from pipeline.scoring.repeated_ids import repeated_ids
+from pipeline.scoring.output.extremes import write_extremes
+from pipeline.scoring.output.output_folder import done_chunks
+from pipeline.scoring.output.repeated_ids import repeated_ids
 from pipeline.scoring.settings import ScoreSettings
 from pipeline.scoring.totals import Totals
 from pipeline.scoring.verdicts import Judge
-from pipeline.training.checkpoint import Checkpoint, load_checkpoint
-from pipeline.training.checkpoint_encoder import (
+from pipeline.training.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from pipeline.training.checkpoints.checkpoint_encoder import (
     check_same_encoder,
     described_from_store,
     settings_of,

@@ -17,8 +17,8 @@ from pipeline.molecules.folders import data_files, kind_of_source, of_file
 from pipeline.molecules.kinds import SEQUENCE, SMILES, Kind
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import json_bytes, remove, write_atomically
-from pipeline.runtime.ray_train import decisive
-from pipeline.scoring.output_folder import part_files, read_part, version_of
+from pipeline.runtime.train.ray_train import decisive
+from pipeline.scoring.output.output_folder import part_files, read_part, version_of
 from pipeline.scoring.run import run_scoring
 from pipeline.scoring.settings import ScoreSettings, VerdictSettings
 from pipeline.scoring.steps import SCORES_FOLDER

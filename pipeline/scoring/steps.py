@@ -16,18 +16,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from pipeline.encoding.given_structures import given_rows
+from pipeline.encoding.cost.stage_times import nodes_of, shares_of
+from pipeline.encoding.in_store.given_structures import given_rows
+from pipeline.encoding.in_store.structures import with_structures
+from pipeline.encoding.in_store.tables import CONFORMERS, OUTCOMES, REJECTIONS, TO_ENCODE
 from pipeline.encoding.lookup import known, pending_of, refused, unique, without
 from pipeline.encoding.plan import EncoderPool, EncodingPlan
-from pipeline.encoding.stage_times import nodes_of, shares_of
 from pipeline.encoding.steps import EncodeBatch, make_conformers, read_conformers
-from pipeline.encoding.structures import with_structures
-from pipeline.encoding.tables import CONFORMERS, OUTCOMES, REJECTIONS, TO_ENCODE
 from pipeline.molecules.folders import DataFile
 from pipeline.molecules.formats import stream_rows
 from pipeline.molecules.kinds import SMILES, Kind, named_for
 from pipeline.molecules.parsers import Parser
-from pipeline.molecules.raw_rows import STRUCTURES
+from pipeline.molecules.reading.raw_rows import STRUCTURES
 from pipeline.molecules.rejected import REJECTED, with_ids
 from pipeline.molecules.settings import LibrarySettings
 from pipeline.molecules.sources import FINGERPRINT, parse_block

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.encoding.tables import NODES, PEAKS, SHARES
+from pipeline.encoding.in_store.tables import NODES, PEAKS, SHARES
 
 COUNTS = ("rows", "fragments_removed", "encoded")
 
@@ -42,6 +42,6 @@ class Totals:
                 nodes.update(json.loads(found))
 
     def of_stages(self) -> dict[str, Any]:
-        """Attributes of `pipeline.encoding.stage_times.Stages`."""
+        """Attributes of `pipeline.encoding.cost.stage_times.Stages`."""
         nodes = {name: dict(counted) for name, counted in self.nodes.items()}
         return {"nodes": nodes, **{name: self.sums[name] for name in SHARES}}

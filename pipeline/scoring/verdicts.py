@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 
 from pipeline.detectors.feature_space import Described
 from pipeline.evaluation.calibration import Calibration
-from pipeline.molecules.fingerprints import packed_fingerprints
-from pipeline.molecules.neighbours import nearest
+from pipeline.molecules.features.fingerprints import packed_fingerprints
+from pipeline.molecules.features.neighbours import nearest
 from pipeline.molecules.sources import FINGERPRINT
 from pipeline.scoring.levels import SCORES, Levels, relevelled
-from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.checkpoints.checkpoint import Checkpoint
 from pipeline.trust.in_checkpoint import KeptErrors
 
 # Roles of the user's training set; a detector is fitted on the first.

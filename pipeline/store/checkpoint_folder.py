@@ -1,7 +1,7 @@
 """The files of a checkpoint folder: read by name, faults told in one line.
 
-What they hold is known above: the head's to `pipeline.training.checkpoint`, a finetuned encoder's
-to `pipeline.encoders.unimol.finetuning.finetuned`.
+What they hold is known above: the head's to `pipeline.training.checkpoints.checkpoint`, a finetuned
+encoder's to `pipeline.encoders.unimol.finetuning.finetuned`.
 """
 
 from __future__ import annotations

@@ -4,6 +4,6 @@ In: settings that name what is crossed with what. Out: a file a cell, cells.parq
 tables.
 
 Read first: `run` (what jobs.suite calls), `grid` and `sweep` (what a training is), `opened`
-(samples, features, cells), `group` (what runs on workers), `schedule` (tasks, failures, progress),
-`statistics`.
+(samples, features, cells). `data` has the data sets, `running` the work on workers, `results` the
+statistics and tables.
 """

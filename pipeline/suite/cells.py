@@ -24,7 +24,7 @@ from pipeline.runtime.files import (
     remove,
     write_atomically,
 )
-from pipeline.runtime.ray_train import run_name
+from pipeline.runtime.train.ray_train import run_name
 from pipeline.suite.grid import Training
 from pipeline.training.trainer import NOT_IDENTITY
 

@@ -15,7 +15,7 @@ from pipeline.molecules.rejected import write_rejected
 from pipeline.runtime.errors import DamagedFile, InputError, reason_of
 from pipeline.runtime.files import result_or_error
 from pipeline.suite.cells import Cell, cell_key, unmade_key
-from pipeline.suite.data_sets import (
+from pipeline.suite.data.data_sets import (
     DECISIVE,
     DECISIVE_OF_TESTS,
     DataSet,
@@ -23,9 +23,9 @@ from pipeline.suite.data_sets import (
     digest_of,
     training_settings,
 )
+from pipeline.suite.data.roles import tests_of
 from pipeline.suite.grid import Encoder, Training
-from pipeline.suite.roles import tests_of
-from pipeline.suite.schedule import Failures, Group
+from pipeline.suite.running.schedule import Failures, Group
 from pipeline.suite.settings import SuiteSettings
 from pipeline.suite.sweep import Sampling
 

@@ -14,13 +14,11 @@ import pyarrow as pa
 from pipeline.encoding.kinds import kind_of_views
 from pipeline.encoding.views import check_encoders
 from pipeline.molecules.kinds import Kind
-from pipeline.runtime.cluster import start_ray
 from pipeline.runtime.errors import InputError, reason_of
 from pipeline.runtime.files import json_bytes, read_json, remove, result_or_error, write_atomically
-from pipeline.suite.audits import audit_file
+from pipeline.runtime.nodes.cluster import start_ray
 from pipeline.suite.cells import Cell, finished_cells, remove_cells
-from pipeline.suite.compared import check_reference
-from pipeline.suite.data_sets import DataSet, located, read_data, training_settings
+from pipeline.suite.data.data_sets import DataSet, located, read_data, training_settings
 from pipeline.suite.grid import (
     Encoder,
     Training,
@@ -30,12 +28,14 @@ from pipeline.suite.grid import (
     trainings_of,
 )
 from pipeline.suite.opened import Suite
-from pipeline.suite.output import write_output
-from pipeline.suite.schedule import Audits, at_a_time, make_cells
-from pipeline.suite.search import Search, failed_trials
+from pipeline.suite.results.compared import check_reference
+from pipeline.suite.results.output import write_output
+from pipeline.suite.results.table import rows_of
+from pipeline.suite.running.audits import audit_file
+from pipeline.suite.running.schedule import Audits, at_a_time, make_cells
+from pipeline.suite.running.search import Search, failed_trials
 from pipeline.suite.settings import SuiteSettings
 from pipeline.suite.sweep import check_sweep, concerns, variants_of
-from pipeline.suite.table import rows_of
 
 log = logging.getLogger(__name__)
 

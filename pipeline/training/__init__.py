@@ -3,6 +3,6 @@
 In: a split file and settings. Out: the folder `checkpoint`, statistics and dynamics.
 
 Read first: `run` (what jobs.train calls), `trainer` (starts Ray Train, writes what came of it),
-`loop` (what each worker runs), `worker_setup` (what it starts from). `finetuning` has what only
+`worker` (what each worker runs). `checkpoints` has a checkpoint's files, `finetuning` what only
 finetuning needs, `together` trains many heads as one model.
 """

@@ -12,7 +12,7 @@ from pipeline.detectors.feature_space import FeatureSpace
 from pipeline.encoding.views import EncodedViews
 from pipeline.runtime.files import remove
 from pipeline.store.keyed_table import KeyedTable, features_table, new_run_stamp
-from pipeline.training.references import References
+from pipeline.training.checkpoints.references import References
 from pipeline.training.settings import TrainSettings
 from pipeline.training.synthetic_ood import SyntheticOod
 

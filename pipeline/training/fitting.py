@@ -16,7 +16,7 @@ from pipeline.detectors.feature_space import FeatureSpace
 from pipeline.detectors.registry import ENERGY_HEADS, detector_class, needs
 from pipeline.encoding.views import EncodedViews
 from pipeline.runtime.errors import InputError
-from pipeline.training.references import References
+from pipeline.training.checkpoints.references import References
 from pipeline.training.settings import TrainSettings
 from pipeline.training.synthetic_ood import SyntheticOod, untried
 from pipeline.training.trained import Trained

@@ -14,7 +14,7 @@ from pipeline.encoding.views import EncodedViews
 from pipeline.runtime.files import json_bytes, remove, write_atomically
 from pipeline.runtime.text import records_csv
 from pipeline.store.keyed_table import KeyedTable
-from pipeline.training.checkpoint import save_checkpoint
+from pipeline.training.checkpoints.checkpoint import save_checkpoint
 from pipeline.training.settings import TrainSettings
 from pipeline.training.trained import Trained
 

@@ -29,7 +29,8 @@ from pipeline.molecules.roles import CALIBRATION, ROLES, assign_roles
 from pipeline.molecules.sources import Molecules
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import remove, result_or_error
-from pipeline.training.checkpoint import CROSS
+from pipeline.training.checkpoints.checkpoint import CROSS
+from pipeline.training.checkpoints.references import References
 from pipeline.training.finetuning.preparation import (
     FinetuneRun,
     check_finetuning_flags,
@@ -38,7 +39,6 @@ from pipeline.training.finetuning.preparation import (
 )
 from pipeline.training.fitting import best_of, detectors_of, fit_detector
 from pipeline.training.outputs import CHECKPOINT_FOLDER, write_checkpoint, write_training
-from pipeline.training.references import References
 from pipeline.training.settings import TrainSettings
 from pipeline.training.synthetic_ood import SYNTHETIC, SyntheticOod, make_synthetic, untried
 from pipeline.training.together.trainer import OF_A_HEAD, can_train_together, train_heads

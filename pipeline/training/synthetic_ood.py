@@ -22,7 +22,7 @@ from pipeline.generation.packages import package
 from pipeline.generation.settings import ShellSettings
 from pipeline.generation.shell import LEAST
 from pipeline.runtime.errors import InputError
-from pipeline.training.references import References
+from pipeline.training.checkpoints.references import References
 from pipeline.training.settings import TrainSettings
 
 SYNTHETIC = "synthetic"

@@ -17,20 +17,20 @@ from pipeline.detectors.feature_space import FeatureSpace
 from pipeline.encoders.unimol.finetuning.finetuned import FinetunedEncoder, finetuned_of
 from pipeline.encoding.stored_features import EncodeResult
 from pipeline.encoding.views import EncodedViews
-from pipeline.runtime.cluster import cluster_cores
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import absolute, portable
-from pipeline.runtime.ray_train import fit, read_state, run_name, threads_of, torch_trainer
+from pipeline.runtime.nodes.cluster import cluster_cores
+from pipeline.runtime.train.ray_train import fit, read_state, run_name, threads_of, torch_trainer
 from pipeline.store.keyed_table import KeyedTable
-from pipeline.training.checkpoint import MODEL
+from pipeline.training.checkpoints.checkpoint import MODEL
 from pipeline.training.features import TRAINING_ROLES, written_features
 from pipeline.training.finetuning.preparation import FinetuneRun
-from pipeline.training.loop import training_loop
 from pipeline.training.settings import TrainSettings
-from pipeline.training.streams import stream_of
 from pipeline.training.synthetic_ood import SyntheticOod
 from pipeline.training.trained import Trained
-from pipeline.training.worker_setup import FinetuneJob, TrainingJob
+from pipeline.training.worker.loop import training_loop
+from pipeline.training.worker.streams import stream_of
+from pipeline.training.worker.worker_setup import FinetuneJob, TrainingJob
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,6 @@
 """A training set of the user's own, and molecules unlike it, cut into roles: `--id_file`.
 
-A random part of the training set calibrates p-values and intervals: nothing is fitted or chosen
-by it, so it is exchangeable with new molecules of its kind. Validation is cut from the rest, and
-from the OOD molecules, by whole clusters of similar molecules.
+`training_roles` says which of them train, validate and calibrate.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.encoding.kinds import kind_of_views
 from pipeline.encoding.plan import check_kind
 from pipeline.encoding.views import Plans, check_encoders, encoders_of, plan_views
 from pipeline.molecules.folders import kind_of_source, of_file
@@ -27,19 +24,15 @@ from pipeline.molecules.rejected import REJECTED
 from pipeline.molecules.sampling import sampled_rows
 from pipeline.molecules.settings import SamplingSettings
 from pipeline.molecules.sources import Molecules, parse_rows
-from pipeline.molecules.splitting.clusters import at_most
 from pipeline.runtime.errors import InputError
 from pipeline.training.settings import TrainSettings
 from pipeline.training.synthetic_ood import SYNTHETIC, check_synthetic
+from pipeline.training.training_roles import with_id_roles, with_ood_roles
 
 log = logging.getLogger(__name__)
 
 LEAST_ID, LEAST_OOD = 50, 20
 LEAST_LABELLED = 60  # of an error model, which --label_column asks for
-CALIBRATION_SHARE, CALIBRATION_MOST = 0.2, 1000
-VALIDATION_SHARE = 0.2
-CLUSTERS, LEAST_CLUSTERS, LEAST_A_CLUSTER = 30, 4, 5
-FOLDS = 2  # of --ood library: each scores the molecules that the other was trained with
 BACKGROUND = "background"
 
 
@@ -135,13 +128,13 @@ def open_training_set(
     _check_labels(inside.molecules, settings)
     if ood == SYNTHETIC:
         source = replace(inside, notes=list(notes))
-        return plans, source, _with_id_roles(inside.molecules, settings)
+        return plans, source, with_id_roles(inside.molecules, settings)
     outside, told = _outside(settings, ood, inside.molecules)
     _check_enough(f"--ood {ood}", outside.molecules, LEAST_OOD)
     sample = pa.concat_tables(
         [
-            _with_id_roles(inside.molecules, settings),
-            _with_ood_roles(outside.molecules, settings, ood),
+            with_id_roles(inside.molecules, settings),
+            with_ood_roles(outside.molecules, settings, ood),
         ]
     )
     source = Molecules(
@@ -235,76 +228,3 @@ def _check_labels(inside: pa.Table, settings: TrainSettings) -> None:
             f"{settings.id_file} have a label, and an error model needs at least {LEAST_LABELLED}; "
             "label more, or leave it out"
         )
-
-
-def _with_id_roles(molecules: pa.Table, settings: TrainSettings) -> pa.Table:
-    rng = np.random.default_rng([settings.data_seed, molecules.num_rows])
-    count = min(CALIBRATION_MOST, round(CALIBRATION_SHARE * molecules.num_rows))
-    roles = np.full(molecules.num_rows, "id_train", dtype=object)
-    roles[rng.choice(molecules.num_rows, count, replace=False)] = "id_cal"
-    rest = np.flatnonzero(roles == "id_train")
-    clusters = _clusters(molecules.take(rest), settings, f"--id_file {settings.id_file}")
-    roles[rest[_validating(clusters, rng)]] = "id_val"
-    domains = np.array(molecules["domain"].to_pylist(), dtype=object)
-    if settings.domain_column is None:
-        domains[rest] = [f"cluster {cluster}" for cluster in clusters]
-    return _with_columns(molecules, roles, domains, np.full(len(roles), -1))
-
-
-def _with_ood_roles(molecules: pa.Table, settings: TrainSettings, ood: str) -> pa.Table:
-    rng = np.random.default_rng([settings.data_seed, molecules.num_rows, 1])
-    clusters = _clusters(molecules, settings, f"--ood {ood}")
-    folds = np.zeros(molecules.num_rows, dtype=int)
-    if ood == "library":  # by whole clusters, so that a fold's molecules are new to the other
-        folds = _dealt(clusters, rng)
-    roles = np.full(molecules.num_rows, "ood_train", dtype=object)
-    for fold in np.unique(folds):
-        rows = np.flatnonzero(folds == fold)
-        roles[rows[_validating(clusters[rows], rng)]] = "ood_val"
-    domains = np.array([f"cluster {cluster}" for cluster in clusters], dtype=object)
-    return _with_columns(molecules, roles, domains, folds)
-
-
-def _dealt(clusters: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each molecule's fold (n,): clusters by size, dealt there and back, so folds are alike."""
-    sizes = np.bincount(clusters)
-    there = rng.permutation(FOLDS)
-    there_and_back = np.concatenate([there, there[::-1]])
-    fold_of = np.empty(len(sizes), int)
-    fold_of[np.argsort(-sizes, kind="stable")] = np.resize(there_and_back, len(sizes))
-    return fold_of[clusters]
-
-
-def _clusters(molecules: pa.Table, settings: TrainSettings, whose: str) -> np.ndarray:
-    """Each molecule's cluster of similar ones: (n,). InputError if nearly all are alike."""
-    count = max(LEAST_CLUSTERS, min(CLUSTERS, molecules.num_rows // LEAST_A_CLUSTER))
-    kind = kind_of_views(settings.view_names)
-    found = at_most(molecules["smiles"].to_pylist(), count, settings.data_seed, kind)
-    if found.max() + 1 < LEAST_CLUSTERS:
-        raise InputError(
-            f"{whose}: {molecules.num_rows:,} molecules have {found.max() + 1} different "
-            f"fingerprints, too few to validate on molecules unlike those trained on; give at "
-            f"least {LEAST_CLUSTERS} kinds"
-        )
-    return found
-
-
-def _validating(clusters: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Whether each molecule validates: whole clusters, a fifth of all; at least one, never all."""
-    names, sizes = np.unique(clusters, return_counts=True)
-    order = rng.permutation(len(names))
-    chosen, taken = [], 0
-    for place in order:
-        if taken + sizes[place] <= VALIDATION_SHARE * len(clusters):
-            chosen.append(names[place])
-            taken += sizes[place]
-    return np.isin(clusters, chosen or [names[np.argmin(sizes)]])
-
-
-def _with_columns(
-    molecules: pa.Table, roles: np.ndarray, domains: np.ndarray, folds: np.ndarray
-) -> pa.Table:
-    place = molecules.column_names.index("domain")
-    molecules = molecules.set_column(place, "domain", pa.array(domains.tolist(), pa.string()))
-    molecules = molecules.append_column("role", pa.array(roles.tolist(), pa.string()))
-    return molecules.append_column("fold", pa.array(folds, pa.int64()))

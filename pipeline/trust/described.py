@@ -20,8 +20,8 @@ class Described:
     ----------
     bits : packed fingerprints, uint8 (n, w): ECFP4, or of sequences k-mers.
     views : standardised features by view, float32 (n, width) each.
-    descriptors : of `pipeline.molecules.descriptors.descriptor_values`, float64 (n, 13); of
-        sequences (n, 26).
+    descriptors : of `pipeline.molecules.features.descriptors.descriptor_values`, float64 (n, 13);
+        of sequences (n, 26).
     """
 
     bits: np.ndarray

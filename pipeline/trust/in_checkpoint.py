@@ -16,20 +16,20 @@ import pyarrow.compute as pc
 
 from pipeline.detectors.feature_space import Described, FeatureSpace
 from pipeline.encoding.views import plan_views
-from pipeline.molecules.descriptors import descriptor_values
+from pipeline.molecules.features.descriptors import descriptor_values
 from pipeline.molecules.folders import of_file
 from pipeline.molecules.formats import read_rows
 from pipeline.molecules.sources import parse_rows
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import json_bytes, write_atomically
 from pipeline.store.checkpoint_folder import CONFIG, read_member, told_as_one_line
-from pipeline.training.checkpoint import Checkpoint
-from pipeline.training.checkpoint_encoder import described_from_store
+from pipeline.training.checkpoints.checkpoint import Checkpoint
+from pipeline.training.checkpoints.checkpoint_encoder import described_from_store
 from pipeline.training.outputs import CHECKPOINT_FOLDER
 from pipeline.training.settings import TrainSettings
 from pipeline.training.training_set import as_split
-from pipeline.trust.conformal import least_molecules
-from pipeline.trust.error_model import ErrorModel, Trusted
+from pipeline.trust.errors.conformal import least_molecules
+from pipeline.trust.errors.error_model import ErrorModel, Trusted
 from pipeline.trust.labels import checked_labels
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from pipeline.trust.conformal import least_molecules, quantile
+from pipeline.trust.errors.conformal import least_molecules, quantile
 from pipeline.trust.metrics import METRICS, bootstrap, finds_errors
 from pipeline.trust.table import Predictions
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from pipeline.molecules.columns import named
-from pipeline.molecules.fingerprints import packed_fingerprints
+from pipeline.molecules.features.fingerprints import packed_fingerprints
+from pipeline.molecules.features.neighbours import nearest
 from pipeline.molecules.folders import data_files, of_file
 from pipeline.molecules.formats import check_files, opened, read_rows
-from pipeline.molecules.neighbours import nearest
 from pipeline.molecules.parsers import parser_of
+from pipeline.molecules.reading.columns import named
 from pipeline.molecules.rejected import check_any_left
 from pipeline.molecules.settings import LibrarySettings, SourceSettings
 from pipeline.molecules.sources import REJECTED, parse_block

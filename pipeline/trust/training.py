@@ -12,8 +12,8 @@ from pipeline.encoding.views import plan_views
 from pipeline.evaluation.audit import WITHOUT_OOD, audit
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import json_bytes, write_atomically
-from pipeline.training.checkpoint import Checkpoint, load_checkpoint
-from pipeline.training.checkpoint_encoder import described_from_store
+from pipeline.training.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from pipeline.training.checkpoints.checkpoint_encoder import described_from_store
 from pipeline.training.outputs import CHECKPOINT_FOLDER
 from pipeline.training.run import run_training
 from pipeline.training.settings import TrainSettings

@@ -14,14 +14,14 @@ from pipeline.checking import run
 from pipeline.checking.report import Understood
 from pipeline.checking.settings import CheckSettings
 from pipeline.checking.tally import COUNTERS, SUMS, Tally, tally_of
-from pipeline.encoding.costs import Costs, costs_of, keep_costs
+from pipeline.encoding.cost.costs import Costs, costs_of, keep_costs
 from pipeline.encoding.plan import plan_encoding
 from pipeline.encoding.settings import EncodeSettings
 from pipeline.molecules.formats import read_rows
 from pipeline.molecules.kinds import SMILES
 from pipeline.molecules.parsers import SmilesParser
-from pipeline.molecules.raw_rows import RAW, raw_rows
 from pipeline.molecules.reading.content import Content
+from pipeline.molecules.reading.raw_rows import RAW, raw_rows
 from pipeline.runtime.errors import InputError
 from tests.checking.looked_at import tally_of_file, told
 from tests.molecules.data_files import save

@@ -7,11 +7,11 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import rdDepictor
 
-from pipeline.encoding.costs import Costs, costs_of, keep_costs
+from pipeline.encoding.cost.costs import Costs, costs_of, keep_costs
+from pipeline.encoding.in_store.tables import OUTCOMES
 from pipeline.encoding.plan import plan_encoding
 from pipeline.encoding.settings import EncodeSettings
-from pipeline.encoding.tables import OUTCOMES
-from pipeline.molecules.raw_rows import STRUCTURES
+from pipeline.molecules.reading.raw_rows import STRUCTURES
 from pipeline.runtime.errors import InputError
 from tests.checking.looked_at import tally_of_file, told
 from tests.molecules.data_files import save

@@ -20,8 +20,8 @@ from ray.cluster_utils import Cluster
 
 from pipeline.encoders.settings import EncoderSettings
 from pipeline.encoding.plan import encoder_pool
-from pipeline.runtime.cluster import cluster_cores, cores_now, device_of, resources
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.nodes.cluster import cluster_cores, cores_now, device_of, resources
 from pipeline.store.keyed_table import KeyedTable
 from pipeline.training.run import run_training
 from pipeline.training.settings import TrainSettings

@@ -9,7 +9,7 @@ from pipeline.comparison import figures
 from pipeline.comparison.run_folders import ARMS, Run
 from pipeline.comparison.statistics import Mover
 from pipeline.evaluation.metrics import ood_metrics
-from pipeline.molecules import drawings
+from pipeline.molecules.drawing import drawings
 from pipeline.runtime import plots
 from pipeline.runtime.text import shortened
 

@@ -20,7 +20,7 @@ from pipeline.encoders import load_encoder
 from pipeline.evaluation import run as evaluation
 from pipeline.evaluation.metrics import ood_metrics
 from pipeline.runtime.errors import InputError
-from pipeline.training.checkpoint import load_checkpoint
+from pipeline.training.checkpoints.checkpoint import load_checkpoint
 from pipeline.training.settings import TrainSettings
 from tests.commands import assert_one_line
 

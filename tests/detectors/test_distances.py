@@ -10,9 +10,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipeline.detectors import distances as distances_module
-from pipeline.detectors.distance_regression import DistanceRegression
-from pipeline.detectors.distances import TrainingDistances
+from pipeline.detectors.distance import distances as distances_module
+from pipeline.detectors.distance.distance_regression import DistanceRegression
+from pipeline.detectors.distance.distances import TrainingDistances
 from pipeline.runtime.errors import InputError
 from tests.detectors.made_inputs import BLOCKS, joined, made, settings, taken
 

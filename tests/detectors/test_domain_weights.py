@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.detectors.domain_weights import DomainWeights, robust_loss
-from pipeline.detectors.losses import LOSSES, training_loss
+from pipeline.detectors.heads.domain_weights import DomainWeights, robust_loss
+from pipeline.detectors.heads.losses import LOSSES, training_loss
 from tests.detectors.made_inputs import settings
 
 N_ID, N_OOD = 12, 9

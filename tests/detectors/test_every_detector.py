@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load as read_safetensors
 
-from pipeline.detectors import property_head
 from pipeline.detectors.base import Detector
+from pipeline.detectors.property import property_head
 from pipeline.detectors.registry import (
     DETECTORS,
     ENERGY_HEADS,

@@ -10,7 +10,7 @@ from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
 from sklearn.decomposition import PCA
 
 from pipeline.detectors.feature_space import LEAST_DEVIATION, Described, FeatureSpace
-from pipeline.molecules.fingerprints import ecfp4
+from pipeline.molecules.features.fingerprints import ecfp4
 from tests.made_sets import hiv, moses
 
 SEED = 3

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from pipeline.detectors.gaussians import Mahalanobis, MahalanobisWithExposure
+from pipeline.detectors.classical.gaussians import Mahalanobis, MahalanobisWithExposure
 from pipeline.runtime.errors import InputError
 from tests.detectors.made_inputs import made, settings, taken, with_features
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pyod.models.iforest import IForest
 
-from pipeline.detectors.isolation_forest import IsolationForest
+from pipeline.detectors.classical.isolation_forest import IsolationForest
 from tests.detectors.made_inputs import made, settings, with_features
 
 NEW = made(60, 2)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.detectors.energy_head import EnergyHead
-from pipeline.detectors.losses import LOSSES, pair_dynamics, training_loss
+from pipeline.detectors.heads.energy_head import EnergyHead
+from pipeline.detectors.heads.losses import LOSSES, pair_dynamics, training_loss
 from pipeline.training.settings import TrainSettings
 
 

@@ -10,13 +10,13 @@ from pyod.models.knn import KNN
 from pyod.models.lof import LOF
 from rdkit import DataStructs
 
-from pipeline.detectors.feature_distances import nearest_features
-from pipeline.detectors.neighbours import (
+from pipeline.detectors.classical.neighbours import (
     KNearest,
     KNearestWithExposure,
     LocalOutlierFactor,
     Tanimoto,
 )
+from pipeline.detectors.distance.feature_distances import nearest_features
 from pipeline.runtime.errors import InputError
 from tests.detectors.made_inputs import joined, made, settings, taken, with_features
 

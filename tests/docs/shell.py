@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 
-from pipeline.runtime.cluster import STARTS
+from pipeline.runtime.nodes.cluster import STARTS
 from tests.commands import REPOSITORY
 from tests.docs.blocks import Command
 

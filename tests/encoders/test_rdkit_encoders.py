@@ -11,7 +11,7 @@ from rdkit import Chem, DataStructs, rdBase
 from rdkit.Chem import AllChem, Crippen, Descriptors, rdMolDescriptors
 
 from pipeline.encoders import Encoder, encoder_class, load_encoder
-from pipeline.molecules.descriptors import DESCRIPTORS
+from pipeline.molecules.features.descriptors import DESCRIPTORS
 from pipeline.runtime.errors import InputError, RowRejected
 from tests.commands import REPOSITORY
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.encoding import graph
-from pipeline.encoding.expected_work import ExpectedWork, expected_seconds
+from pipeline.encoding.cost.expected_work import ExpectedWork, expected_seconds
 from pipeline.encoding.graph import (
     HARD_SECONDS,
     TASK_ROWS,

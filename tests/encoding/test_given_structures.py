@@ -12,12 +12,12 @@ from rdkit import Chem
 from rdkit.Chem import rdDepictor, rdDistGeom
 
 from pipeline.encoders import load_encoder
-from pipeline.encoding.given_structures import given_rows
+from pipeline.encoding.in_store.given_structures import given_rows
+from pipeline.encoding.in_store.tables import Tables
 from pipeline.encoding.lookup import pending_of
 from pipeline.encoding.plan import plan_encoding
 from pipeline.encoding.run import run_encoding
 from pipeline.encoding.settings import EncodeSettings
-from pipeline.encoding.tables import Tables
 from pipeline.molecules.identity import molecule_key
 from pipeline.runtime.errors import InputError
 from pipeline.store.keyed_table import KeyedTable

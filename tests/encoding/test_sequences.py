@@ -13,13 +13,13 @@ import pytest
 from jobs import cli
 from jobs.encode import encode
 from pipeline.encoders import load_encoder
-from pipeline.encoding.expected_work import expected_seconds
+from pipeline.encoding.cost.expected_work import expected_seconds
+from pipeline.encoding.in_store.residue_table import DTYPES, residue_features, residue_table
+from pipeline.encoding.in_store.tables import TO_ENCODE, Tables
 from pipeline.encoding.plan import EncoderPool, EncodingPlan, _bytes, check_inputs, plan_encoding
-from pipeline.encoding.residue_table import DTYPES, residue_features, residue_table
 from pipeline.encoding.run import run_encoding
 from pipeline.encoding.settings import EncodeSettings
 from pipeline.encoding.steps import TOO_LARGE, EncodeBatch
-from pipeline.encoding.tables import TO_ENCODE, Tables
 from pipeline.encoding.views import check_views, settings_of_view
 from pipeline.molecules.sequences import sequence_key
 from pipeline.runtime.errors import InputError

@@ -3,8 +3,8 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.encoding.stage_times import Stages, shares_of
-from pipeline.encoding.tables import OUTCOMES
+from pipeline.encoding.cost.stage_times import Stages, shares_of
+from pipeline.encoding.in_store.tables import OUTCOMES
 
 
 @pytest.mark.parametrize(

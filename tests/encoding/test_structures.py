@@ -14,11 +14,11 @@ import pytest
 
 from jobs import encode as encode_job
 from pipeline.encoders.settings import EncoderSettings
+from pipeline.encoding.in_store.structures import structures, with_structures
+from pipeline.encoding.in_store.tables import CONFORMERS, Tables, TrunkSpec
 from pipeline.encoding.plan import plan_encoding
 from pipeline.encoding.settings import EncodeSettings
 from pipeline.encoding.stored_features import encode
-from pipeline.encoding.structures import structures, with_structures
-from pipeline.encoding.tables import CONFORMERS, Tables, TrunkSpec
 from pipeline.molecules.identity import canonicalize, molecule_key
 from tests.encoding.test_stored_features import table_of
 

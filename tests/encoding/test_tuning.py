@@ -12,7 +12,7 @@ import pytest
 
 from jobs import cli
 from jobs.tune import tune as tune_job
-from pipeline.encoding import tuning
+from pipeline.encoding.cost import tuning
 from pipeline.encoding.plan import encoder_pool, plan_encoding
 from pipeline.encoding.settings import EncodeSettings, TuneSettings
 from pipeline.encoding.steps import EncodeBatch

@@ -22,8 +22,8 @@ from pipeline.encoding.views import (
     settings_of_view,
     view_names,
 )
-from pipeline.molecules.descriptors import descriptor_values
-from pipeline.molecules.fingerprints import ecfp4
+from pipeline.molecules.features.descriptors import descriptor_values
+from pipeline.molecules.features.fingerprints import ecfp4
 from pipeline.runtime.errors import InputError
 from tests.conftest import encoder_here
 from tests.made_sets import moses, write_table

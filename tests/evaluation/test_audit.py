@@ -21,8 +21,8 @@ from pipeline.evaluation.audit import (
     warning_of,
 )
 from pipeline.evaluation.metrics import bootstrap_intervals, compare_aurocs
-from pipeline.molecules import neighbours
-from pipeline.molecules.descriptors import DESCRIPTORS, descriptor_values
+from pipeline.molecules.features import neighbours
+from pipeline.molecules.features.descriptors import DESCRIPTORS, descriptor_values
 
 ODD = ["CC(=O)[O-].[Na+]", "C[N+](C)(C)CC(=O)O", "[H][H]", "O", "C1CC2CCC1CC2"]
 ID_TRAIN = ["C" * n for n in range(2, 12)]

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from pipeline.detectors.energy_head import EnergyHead, energies_of
+from pipeline.detectors.heads.energy_head import EnergyHead, energies_of
 from pipeline.evaluation.metrics import (
     METRICS,
     bootstrap_intervals,

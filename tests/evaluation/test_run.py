@@ -7,15 +7,15 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from pipeline.detectors.energy_head import EnergyHead
 from pipeline.detectors.feature_space import Described
-from pipeline.detectors.losses import training_loss
-from pipeline.encoding.tables import Tables
+from pipeline.detectors.heads.energy_head import EnergyHead
+from pipeline.detectors.heads.losses import training_loss
+from pipeline.encoding.in_store.tables import Tables
 from pipeline.evaluation.run import run_evaluation
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.molecules.roles import assign_roles
 from pipeline.runtime.errors import InputError
-from pipeline.training.checkpoint import load_checkpoint
+from pipeline.training.checkpoints.checkpoint import load_checkpoint
 from pipeline.training.run import run_training
 from pipeline.training.settings import TrainSettings
 from tests.conftest import SAMPLE

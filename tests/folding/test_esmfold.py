@@ -20,6 +20,7 @@ from pipeline.folding.esmfold import model as model_file
 from pipeline.folding.esmfold.model import LETTERS, EsmFold, Folded, folding_precision
 from pipeline.folding.esmfold.weights import load_model, resolve_weights
 from pipeline.runtime.errors import InputError, RowRejected
+from tests.pickled_code import Bomb
 
 SEQUENCES = ["MKTAYIAKQR", "ACDEFGHIKLMNPQRSTVWYAC", "GG", "WWWWWWHHHHHHMMMMMM", "MKXTAY"]
 
@@ -203,14 +204,11 @@ def test_a_model_in_pickled_tensors_is_read_without_code(small_esmfold, tmp_path
     torch.testing.assert_close(
         loaded["trunk.trunk2sm_s.weight"], tensors["trunk.trunk2sm_s.weight"]
     )
-
-    class Code:
-        def __reduce__(self):
-            return print, ("code ran",)
-
-    torch.save({"weight": Code()}, folder / "pytorch_model.bin")
+    ran = tmp_path / "ran"
+    torch.save({"weight": Bomb(ran)}, folder / "pytorch_model.bin")
     with pytest.raises(InputError, match="cannot be read as ESMFold"):
         load_model(resolve_weights(str(folder)))
+    assert not ran.exists()
 
 
 def without_a_tensor(folder):

@@ -14,8 +14,8 @@ from pipeline.folding.esmfold.flow import ACTOR_CORES, folding_pool, longest_fir
 from pipeline.folding.expected_work import expected_work
 from pipeline.folding.files.flow import TASK_FILES
 from pipeline.folding.tables import NAME, bytes_needed, check_room, kept_rows, structure_row
-from pipeline.runtime.cluster import MAX_RESOURCES
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.nodes.cluster import MAX_RESOURCES
 from pipeline.store.bounded import GIB, BoundedTable
 from tests.store.made_rows import SETTINGS
 

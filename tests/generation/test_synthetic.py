@@ -19,8 +19,8 @@ from pipeline.generation.diffusion.scaling import Scaling
 from pipeline.generation.settings import ShellSettings
 from pipeline.generation.shell import Candidates, Shell, in_shell
 from pipeline.generation.synthetic import FILE, generator_settings, synthetic_ood
-from pipeline.runtime import training_in_steps
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.train import training_in_steps
 from tests.stopped import stopped_at_a_checkpoint
 
 pytest.importorskip("diffusers")

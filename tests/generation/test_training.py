@@ -14,8 +14,8 @@ from pipeline.generation.diffusion.fitting import Classed, fit_generator
 from pipeline.generation.diffusion.generator import Generator
 from pipeline.generation.diffusion.loop import GeneratorJob, GeneratorState
 from pipeline.generation.diffusion.state import averaging
-from pipeline.runtime import training_in_steps
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.train import training_in_steps
 from tests.generation.conftest import NAMES, SETTINGS, rings
 
 

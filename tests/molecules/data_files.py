@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.molecules.formats import read_rows
-from pipeline.molecules.raw_rows import SPLITS
+from pipeline.molecules.reading.raw_rows import SPLITS
 from pipeline.molecules.settings import SourceSettings
 from pipeline.molecules.sources import Molecules, parse_rows
 

@@ -12,8 +12,8 @@ import pytest
 
 from pipeline.molecules.folders import data_files
 from pipeline.molecules.formats import stream_rows
-from pipeline.molecules.raw_rows import SPLITS
 from pipeline.molecules.reading import content
+from pipeline.molecules.reading.raw_rows import SPLITS
 from pipeline.molecules.settings import SourceSettings
 from pipeline.runtime.errors import InputError
 from tests.molecules.data_files import CSV, DRUGOOD, SMILES, parquet, read, rows, save

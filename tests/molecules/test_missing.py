@@ -7,7 +7,7 @@ import sys
 
 import pyarrow.csv
 
-from pipeline.molecules.missing import MISSING, is_missing
+from pipeline.molecules.reading.missing import MISSING, is_missing
 from tests.commands import REPOSITORY
 
 WORDS = ["NA", "N/A", "NaN", "nan", "null", "NULL", "None", "<NA>", "#N/A", "#NA", "", " ", " na "]

@@ -11,9 +11,9 @@ import pytest
 from rdkit import Chem, DataStructs
 from rdkit.Chem import AllChem
 
-from pipeline.molecules import neighbours
-from pipeline.molecules.fingerprints import ecfp4, packed_ecfp4
-from pipeline.molecules.neighbours import nearest
+from pipeline.molecules.features import neighbours
+from pipeline.molecules.features.fingerprints import ecfp4, packed_ecfp4
+from pipeline.molecules.features.neighbours import nearest
 from tests.commands import REPOSITORY
 
 
@@ -148,7 +148,7 @@ def test_packed_bits_are_ecfp4s(hiv_smiles, moses_smiles):
 
 
 def test_it_is_imported_without_scipy():
-    code = "import sys, pipeline.molecules.neighbours; print('scipy' in sys.modules)"
+    code = "import sys, pipeline.molecules.features.neighbours; print('scipy' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )

@@ -10,7 +10,13 @@ import pyarrow.compute as pc
 import pytest
 
 from pipeline.molecules.identity import molecule_key
-from pipeline.molecules.roles import CALIBRATION, ROLES, assign_roles, check_overlap, sample_size
+from pipeline.molecules.roles import (
+    CALIBRATION,
+    ROLES,
+    assign_roles,
+    check_overlap,
+    sample_size,
+)
 from pipeline.molecules.settings import SamplingSettings
 from pipeline.runtime.errors import InputError
 

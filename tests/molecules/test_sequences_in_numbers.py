@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation.audit import audit, audit_lines, distances_to_nearest
-from pipeline.molecules.descriptors import descriptor_names, descriptor_values, names_of
-from pipeline.molecules.fingerprints import fingerprints, packed_fingerprints
+from pipeline.molecules.features.descriptors import descriptor_names, descriptor_values, names_of
+from pipeline.molecules.features.fingerprints import fingerprints, packed_fingerprints
+from pipeline.molecules.features.kmers import BITS
+from pipeline.molecules.features.neighbours import nearest
 from pipeline.molecules.kinds import SEQUENCE, SMILES, kind_of_columns, named_for, unnamed
-from pipeline.molecules.kmers import BITS
-from pipeline.molecules.neighbours import nearest
 from pipeline.molecules.parsers import SequenceParser
 from pipeline.molecules.sequences import STANDARD
 from tests.evaluation.test_audit import table

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rdkit import Chem
 
-from pipeline.molecules.fingerprints import packed_ecfp4
+from pipeline.molecules.features.fingerprints import packed_ecfp4
 from pipeline.molecules.identity import canonicalize, molecule_key
 from pipeline.molecules.parsers import SmilesParser
-from pipeline.molecules.raw_rows import RAW, raw_rows
+from pipeline.molecules.reading.raw_rows import RAW, raw_rows
 from pipeline.molecules.rejected import with_ids
 from pipeline.molecules.sources import FINGERPRINT, parse_block
 from pipeline.runtime.errors import InputError, RowRejected

@@ -9,7 +9,7 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem.Draw import rdMolDraw2D
 
-from pipeline.molecules.structure_svg import HEIGHT, WIDTH, structure_paths
+from pipeline.molecules.drawing.structure_svg import HEIGHT, WIDTH, structure_paths
 
 EVERY = "C[C@H](N)C(=O)Oc1c(F)c(Cl)c(Br)c(I)c1SP(C)[Si](C)(C)B.[Na+].[2H]*"
 

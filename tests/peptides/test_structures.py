@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pipeline.encoding.residue_table import residue_table
+from pipeline.encoding.in_store.residue_table import residue_table
 from pipeline.folding.features import WIDTH
 from pipeline.molecules.sequences import sequence_key
 from pipeline.peptides import latents

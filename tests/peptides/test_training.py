@@ -18,9 +18,9 @@ from pipeline.peptides.diffusion.network import PeptideModel
 from pipeline.peptides.diffusion.residues import padded_length, parts_of
 from pipeline.peptides.run import run_peptides
 from pipeline.peptides.settings import GeneratePeptidesSettings, PeptideGeneratorSettings
-from pipeline.runtime import training_in_steps
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.telemetry import DeviceLoad
+from pipeline.runtime.train import training_in_steps
 from tests.peptides.conftest import COLUMNS, NAMES, SETTINGS, peptides_of
 from tests.stopped import stopped_at_a_checkpoint
 

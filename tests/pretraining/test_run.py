@@ -24,7 +24,7 @@ from pipeline.pretraining.molecules.loop import PretrainingState, PretrainJob
 from pipeline.pretraining.run import run_pretraining
 from pipeline.pretraining.settings import PretrainSettings
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.learning_rate import linear_schedule
+from pipeline.runtime.train.learning_rate import linear_schedule
 from tests.encoding.test_stored_features import table_of
 from tests.reference import unimol_tools_features
 

@@ -15,9 +15,9 @@ from pipeline.evaluation.metrics import evaluate
 from pipeline.molecules.rejected import REJECTED
 from pipeline.runtime.text import records_csv
 from pipeline.scoring.levels import SCORES
-from pipeline.suite.output import warnings_of
-from pipeline.suite.statistics import groups_of, holm, method_of, ranks, signed_rank
-from pipeline.suite.table import COSTS
+from pipeline.suite.results.output import warnings_of
+from pipeline.suite.results.statistics import groups_of, holm, method_of, ranks, signed_rank
+from pipeline.suite.results.table import COSTS
 
 TESTS = Path(__file__).parent.parent
 HOSTILE = '<script>alert("x")</script>'

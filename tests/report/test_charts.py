@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from pipeline.report.blocks import Section, Table, number
-from pipeline.report.chemical_map import chemical_map
-from pipeline.report.curves import p_value_chart, roc_chart
-from pipeline.report.heat_map import heat_map
+from pipeline.report.figures.chemical_map import chemical_map
+from pipeline.report.figures.curves import p_value_chart, roc_chart
+from pipeline.report.figures.heat_map import heat_map
+from pipeline.report.figures.plot import HEIGHT, LEFT, WIDTH, Plot, histogram, short, thinned, ticks
+from pipeline.report.figures.rank_diagram import cliques
 from pipeline.report.page import page_bytes
-from pipeline.report.plot import HEIGHT, LEFT, WIDTH, Plot, histogram, short, thinned, ticks
-from pipeline.report.rank_diagram import cliques
 from pipeline.report.settings import ReportSettings
 
 

@@ -14,10 +14,10 @@ import pytest
 import ray
 from ray.exceptions import AuthenticationError
 
-from pipeline.runtime import address, cluster
-from pipeline.runtime.address import LONGEST_FOLDER, ray_to_use
-from pipeline.runtime.cluster import start_ray
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.nodes import address, cluster
+from pipeline.runtime.nodes.address import LONGEST_FOLDER, ray_to_use
+from pipeline.runtime.nodes.cluster import start_ray
 from tests.clusters import free_ports
 from tests.commands import REPOSITORY, assert_one_line
 
@@ -171,7 +171,7 @@ def test_ray_starts_where_the_temporary_folder_has_a_long_path(tmp_path):
     long.mkdir()
     code = (
         "import ray; from pipeline.runtime.telemetry import configure_logging\n"
-        "from pipeline.runtime.cluster import start_ray\n"
+        "from pipeline.runtime.nodes.cluster import start_ray\n"
         "configure_logging(); start_ray(); print(ray.get(ray.remote(lambda: 6 * 7).remote()))"
     )
     done = started(code, TMPDIR=str(long))

@@ -5,7 +5,7 @@ import warnings
 import pyarrow as pa
 import ray.data
 
-from pipeline.runtime.cluster import configure_data
+from pipeline.runtime.nodes.cluster import configure_data
 
 
 class Same:

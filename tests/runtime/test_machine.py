@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from pipeline.runtime import machine
+from pipeline.runtime.nodes import machine
 
 
 @pytest.mark.parametrize(

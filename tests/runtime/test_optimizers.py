@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from pipeline.runtime.optimizers import Adam, AdamW
+from pipeline.runtime.train.optimizers import Adam, AdamW
 
 
 def trained(kind: type[torch.optim.Optimizer], **settings) -> torch.Tensor:
@@ -36,7 +36,7 @@ def test_steps_are_torchs(ours, theirs, fused):
 def test_a_step_does_not_import_the_compiler():
     code = """
 import sys, torch
-from pipeline.runtime.optimizers import AdamW
+from pipeline.runtime.train.optimizers import AdamW
 weight = torch.nn.Parameter(torch.ones(3))
 optimizer = AdamW([weight])
 weight.sum().backward()

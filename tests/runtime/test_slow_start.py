@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import ray
 
-from pipeline.runtime import cluster
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.nodes import cluster
 
 
 @pytest.mark.parametrize("failures", [0, 1, 2, 3])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.runtime.cluster import cores_now
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.tasks import AHEAD, by_tasks
+from pipeline.runtime.nodes.cluster import cores_now
+from pipeline.runtime.nodes.tasks import AHEAD, by_tasks
 
 
 def double(item: int, by: int) -> int:

@@ -10,8 +10,9 @@ import pytest
 import ray.train
 import torch
 
-from pipeline.runtime import cluster, ray_train, train_here
-from pipeline.runtime.cluster import MAX_RESOURCES
+from pipeline.runtime.nodes import cluster
+from pipeline.runtime.nodes.cluster import MAX_RESOURCES
+from pipeline.runtime.train import ray_train, train_here
 
 
 @pytest.fixture

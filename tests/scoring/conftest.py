@@ -10,11 +10,11 @@ import pytest
 import safetensors.torch
 import torch
 
-from pipeline.detectors.energy_head import EnergyHead
-from pipeline.encoding.tables import Tables
+from pipeline.detectors.heads.energy_head import EnergyHead
+from pipeline.encoding.in_store.tables import Tables
 from pipeline.molecules.identity import canonicalize, molecule_key
 from pipeline.scoring.run import run_scoring
-from pipeline.training.checkpoint import MODEL, save_checkpoint
+from pipeline.training.checkpoints.checkpoint import MODEL, save_checkpoint
 from pipeline.training.settings import TrainSettings
 from tests.conftest import encoder_here
 from tests.scoring.made_library import BAD_LINES, SALT, settings

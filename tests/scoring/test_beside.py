@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 from matplotlib.figure import Figure
 
-from pipeline.molecules import drawings
-from pipeline.scoring.beside import DRAWN, PICTURE, Trusted
+from pipeline.molecules.drawing import drawings
 from pipeline.scoring.levels import SCORES
+from pipeline.scoring.output.beside import DRAWN, PICTURE, Trusted
 
 
 def scores(errors: list[float | None], **columns) -> pa.Table:

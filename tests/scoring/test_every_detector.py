@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 
-from pipeline.detectors import property_head
-from pipeline.detectors.energy_head import EnergyHead, energies_of
 from pipeline.detectors.feature_space import Described, FeatureSpace
+from pipeline.detectors.heads.energy_head import EnergyHead, energies_of
+from pipeline.detectors.property import property_head
 from pipeline.detectors.registry import DETECTORS, ENERGY_HEADS, detector_class, needs
-from pipeline.molecules.descriptors import descriptor_values
-from pipeline.molecules.fingerprints import ecfp4
+from pipeline.molecules.features.descriptors import descriptor_values
+from pipeline.molecules.features.fingerprints import ecfp4
 from pipeline.molecules.identity import canonicalize
 from pipeline.scoring.run import run_scoring
 from pipeline.training.run import run_training

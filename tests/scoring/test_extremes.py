@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline.molecules.rejected import REJECTED
-from pipeline.scoring.extremes import write_extremes
 from pipeline.scoring.levels import SCORES
+from pipeline.scoring.output.extremes import write_extremes
 from pipeline.scoring.steps import REJECTED_FOLDER, SCORES_FOLDER, chunk_name, write
 
 
@@ -38,7 +38,7 @@ def test_a_machine_that_cannot_draw_says_so_and_has_the_table(
     write(str(tmp_path), SCORES_FOLDER, name, pa.Table.from_pylist(rows, schema=SCORES))
     write(str(tmp_path), REJECTED_FOLDER, name, REJECTED.empty_table())
     if not can_draw:
-        monkeypatch.setitem(sys.modules, "pipeline.molecules.drawings", None)
+        monkeypatch.setitem(sys.modules, "pipeline.molecules.drawing.drawings", None)
     assert write_extremes(str(tmp_path), 1).ood == 1
     assert (tmp_path / "top.csv").read_text().count("\n") == 3
     assert (tmp_path / "most_ood.png").exists() == can_draw

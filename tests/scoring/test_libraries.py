@@ -6,11 +6,11 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
-from pipeline.detectors.energy_head import energies_of
+from pipeline.detectors.heads.energy_head import energies_of
 from pipeline.encoders import load_encoder
 from pipeline.runtime.errors import InputError
 from pipeline.scoring.run import run_scoring
-from pipeline.training.checkpoint import load_checkpoint
+from pipeline.training.checkpoints.checkpoint import load_checkpoint
 from tests.molecules.data_files import save
 from tests.scoring.made_library import settings, table
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from jobs import score as score_job
 from jobs.cli import main
-from pipeline.detectors.energy_head import EnergyHead, energies_of
+from pipeline.detectors.heads.energy_head import EnergyHead, energies_of
 from pipeline.encoders import load_encoder
 from pipeline.evaluation.calibration import Calibration
 from pipeline.molecules.identity import canonicalize

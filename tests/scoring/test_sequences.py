@@ -11,13 +11,13 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from pipeline import Sieve
-from pipeline.molecules.fingerprints import fingerprints
+from pipeline.molecules.features.fingerprints import fingerprints
 from pipeline.molecules.kinds import SEQUENCE
 from pipeline.report.run import run_report
 from pipeline.report.settings import ReportSettings
 from pipeline.runtime.errors import InputError
 from pipeline.scoring.screen import ScreenSettings, run_screen
-from pipeline.training.checkpoint import load_checkpoint
+from pipeline.training.checkpoints.checkpoint import load_checkpoint
 from tests.made_peptides import BAD, families, write_peptides
 from tests.scoring_here import scored, scoring_here
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from pipeline.suite.group import shared_of
-from pipeline.suite.schedule import Tasks
+from pipeline.suite.running.group import shared_of
+from pipeline.suite.running.schedule import Tasks
 from tests.made_sets import hiv, moses
 from tests.suite.grids import write_split
 

@@ -7,8 +7,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from pipeline.suite.cells import Energies, write_cell
-from pipeline.suite.compared import compared
-from pipeline.suite.statistics import groups_of
+from pipeline.suite.results.compared import compared
+from pipeline.suite.results.statistics import groups_of
 from tests.suite.grids import settings
 from tests.suite.test_statistics import row
 

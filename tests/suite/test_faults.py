@@ -15,10 +15,11 @@ import pytest
 import ray
 
 from pipeline.runtime.errors import DamagedFile, InputError
-from pipeline.suite import group, opened, schedule
+from pipeline.suite import opened
 from pipeline.suite.cells import Cell, finished_cells, read_energies
 from pipeline.suite.grid import encoders_asked, samplings_asked, trainings_of
 from pipeline.suite.run import _opened, run_suite
+from pipeline.suite.running import group, schedule
 from pipeline.suite.settings import SuiteSettings
 from tests.suite.grids import cells_in, of, settings
 

@@ -10,11 +10,11 @@ import pytest
 from pipeline.detectors.registry import DETECTORS, ENERGY_HEADS
 from pipeline.runtime.errors import InputError
 from pipeline.suite.cells import cell_key
-from pipeline.suite.compared import check_reference
 from pipeline.suite.grid import detectors_asked, encoders_asked, samplings_asked, trainings_of
+from pipeline.suite.results.compared import check_reference
+from pipeline.suite.results.table import KNOWN, LABELS
 from pipeline.suite.settings import SuiteSettings
 from pipeline.suite.sweep import SWEPT, check_sweep, variant_text, variants_of
-from pipeline.suite.table import KNOWN, LABELS
 from pipeline.training.settings import TrainSettings
 
 COMMON = TrainSettings(data_file="a.json")

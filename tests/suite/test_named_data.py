@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.molecules.raw_rows import SPLITS
+from pipeline.molecules.reading.raw_rows import SPLITS
 from pipeline.runtime.errors import InputError
-from pipeline.suite.data_sets import located, read_data
-from pipeline.suite.named_data import DRUGOOD, GOOD, named_file
+from pipeline.suite.data.data_sets import located, read_data
+from pipeline.suite.data.named_data import DRUGOOD, GOOD, named_file
 from pipeline.suite.settings import SuiteSettings
 from tests.made_sets import moses, write_table
 

@@ -20,10 +20,10 @@ from pipeline.report.run import run_report
 from pipeline.report.settings import ReportSettings
 from pipeline.runtime.errors import InputError
 from pipeline.suite.cells import read_energies
-from pipeline.suite.compared import reference_of
+from pipeline.suite.results.compared import reference_of
+from pipeline.suite.results.tables import tables_of
 from pipeline.suite.run import run_suite
 from pipeline.suite.settings import SuiteSettings
-from pipeline.suite.tables import tables_of
 from pipeline.training.settings import TrainSettings
 from tests.commands import assert_one_line, start_job, wait_until
 from tests.suite.grids import SHARED, cells_in, of, settings

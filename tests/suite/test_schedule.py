@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import ray
 
-from pipeline.suite import schedule
 from pipeline.suite.cells import Cell
+from pipeline.suite.running import schedule
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from pipeline.runtime.errors import InputError
-from pipeline.suite import search
 from pipeline.suite.run import run_suite
-from pipeline.suite.schedule import Tasks
-from pipeline.suite.search import Search
+from pipeline.suite.running import search
+from pipeline.suite.running.schedule import Tasks
+from pipeline.suite.running.search import Search
 from pipeline.training.settings import TrainSettings
 from tests.suite.grids import cells_in, settings
 

@@ -12,8 +12,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from pipeline.evaluation.metrics import metrics_both_ways
 from pipeline.suite.cells import Energies
-from pipeline.suite.compared import reach_notes
-from pipeline.suite.statistics import (
+from pipeline.suite.results.compared import reach_notes
+from pipeline.suite.results.statistics import (
     groups_of,
     holm,
     method_of,
@@ -21,7 +21,7 @@ from pipeline.suite.statistics import (
     ranks,
     signed_rank,
 )
-from pipeline.suite.table import ALL_METRICS, COSTS, ENERGIES
+from pipeline.suite.results.table import ALL_METRICS, COSTS, ENERGIES
 
 rng = np.random.default_rng(3)
 

@@ -20,10 +20,10 @@ from pipeline.encoding.stored_features import EncodeResult
 from pipeline.encoding.views import EncodedViews
 from pipeline.molecules.rejected import REJECTED
 from pipeline.store.keyed_table import KeyedTable, features_table
-from pipeline.training.batches import ResidentBatches
 from pipeline.training.outputs import write_checkpoint, write_training
 from pipeline.training.settings import TrainSettings
 from pipeline.training.trainer import train_head
+from pipeline.training.worker.batches import ResidentBatches
 
 ROLES = ("id_train", "ood_train", "id_val", "ood_val")
 # Batches of 64 leave the last one of an epoch a single molecule: one of two workers has none.

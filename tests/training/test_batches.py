@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pipeline.store.keyed_table import KeyedTable, feature_matrix, features_table
-from pipeline.training.batches import ResidentBatches, StreamedBatches
-from pipeline.training.streams import stream_of
+from pipeline.training.worker.batches import ResidentBatches, StreamedBatches
+from pipeline.training.worker.streams import stream_of
 
 ID_START, OOD_START = 0, 10_000  # a molecule's feature is its number, so batches tell who is in
 

@@ -14,11 +14,11 @@ import torch
 
 from jobs import evaluate
 from jobs.cli import main
-from pipeline.detectors.energy_head import EnergyHead
+from pipeline.detectors.heads.energy_head import EnergyHead
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.runtime.errors import InputError
-from pipeline.training.checkpoint import MODEL, load_checkpoint, save_checkpoint
-from pipeline.training.checkpoint_encoder import settings_of
+from pipeline.training.checkpoints.checkpoint import MODEL, load_checkpoint, save_checkpoint
+from pipeline.training.checkpoints.checkpoint_encoder import settings_of
 
 FILES = ("config.json", "model.safetensors", "metrics.json", "training_molecules.parquet")
 MOLECULES = pa.table({"id": ["a"], "key": ["0" * 32], "role": ["id_train"]})

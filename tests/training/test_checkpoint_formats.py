@@ -13,10 +13,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from pipeline.detectors.energy_head import EnergyHead, energies_of
 from pipeline.detectors.feature_space import Described
+from pipeline.detectors.heads.energy_head import EnergyHead, energies_of
 from pipeline.runtime.errors import InputError
-from pipeline.training.checkpoint import load_checkpoint
+from pipeline.training.checkpoints.checkpoint import load_checkpoint
 from pipeline.training.run import run_training
 from tests.made_sets import hiv, moses, train_settings, write_set, write_table
 from tests.scoring.test_every_detector import described

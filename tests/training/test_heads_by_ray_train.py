@@ -11,7 +11,7 @@ import pytest
 from pipeline.detectors.feature_space import FeatureSpace
 from pipeline.encoding.views import EncodedViews
 from pipeline.molecules.rejected import REJECTED
-from pipeline.runtime.cluster import MAX_RESOURCES
+from pipeline.runtime.nodes.cluster import MAX_RESOURCES
 from pipeline.training.settings import TrainSettings
 from pipeline.training.together import loop
 from pipeline.training.together.trainer import can_train_together, train_heads

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.detectors.energy_head import EnergyHead
-from pipeline.training.batches import ResidentBatches
-from pipeline.training.loop import TrainingState
+from pipeline.detectors.heads.energy_head import EnergyHead
 from pipeline.training.settings import TrainSettings
 from pipeline.training.together.head_stack import HeadStack, Molecules
 from pipeline.training.together.stacked_adamw import StackedAdamW, clip_gradients
-from pipeline.training.worker_setup import WorkerSetup
+from pipeline.training.worker.batches import ResidentBatches
+from pipeline.training.worker.loop import TrainingState
+from pipeline.training.worker.worker_setup import WorkerSetup
 from tests.training import synthetic
 
 CPU, WIDTH = torch.device("cpu"), 24
@@ -76,7 +76,7 @@ def batches_of(molecules: Molecules, settings: TrainSettings) -> ResidentBatches
 
 
 def run_alone(molecules: Molecules, settings: TrainSettings, monkeypatch) -> TrainingState:
-    monkeypatch.setattr("pipeline.training.loop.rank", lambda: 0)
+    monkeypatch.setattr("pipeline.training.worker.loop.rank", lambda: 0)
     state = alone(molecules, settings)
     while not state.finished:
         state.run_epoch(batches_of(molecules, settings), [molecules.id_val, molecules.ood_val])

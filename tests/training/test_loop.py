@@ -10,14 +10,14 @@ import pytest
 import ray.train
 import torch
 
-from pipeline.detectors.energy_head import EnergyHead
-from pipeline.detectors.losses import training_loss
+from pipeline.detectors.heads.energy_head import EnergyHead
+from pipeline.detectors.heads.losses import training_loss
 from pipeline.encoders.unimol.finetuning.adapters import LowRankUpdate
-from pipeline.training.batches import ResidentBatches
-from pipeline.training.learning_rate import epoch_schedule
-from pipeline.training.loop import TrainingState
 from pipeline.training.settings import FinetuneSettings, TrainSettings
-from pipeline.training.worker_setup import WorkerSetup
+from pipeline.training.worker.batches import ResidentBatches
+from pipeline.training.worker.learning_rate import epoch_schedule
+from pipeline.training.worker.loop import TrainingState
+from pipeline.training.worker.worker_setup import WorkerSetup
 
 CPU = torch.device("cpu")
 ID, OOD = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), torch.ones(8, 4)

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.training import references
-from pipeline.training.references import References, reference_molecules
+from pipeline.training.checkpoints import references
+from pipeline.training.checkpoints.references import References, reference_molecules
 
 
 @pytest.fixture

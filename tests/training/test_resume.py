@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.runtime.cluster import MAX_RESOURCES
-from pipeline.training import loop
+from pipeline.runtime.nodes.cluster import MAX_RESOURCES
 from pipeline.training.run import run_training
 from pipeline.training.settings import TrainSettings
+from pipeline.training.worker import loop
 from tests.commands import LIMIT_SECONDS, start_job, wait_until
 from tests.held import hold
 from tests.stopped import stopped_at_a_checkpoint

@@ -14,11 +14,12 @@ from sklearn.metrics import roc_auc_score
 from pipeline.detectors.registry import ENERGY_HEADS
 from pipeline.detectors.settings import DetectorSettings
 from pipeline.runtime.errors import InputError
-from pipeline.training import fitting, loop
-from pipeline.training.checkpoint import load_checkpoint
+from pipeline.training import fitting
+from pipeline.training.checkpoints.checkpoint import load_checkpoint
 from pipeline.training.fitting import CANDIDATES, best_of, detectors_of
 from pipeline.training.run import run_training
 from pipeline.training.trained import Trained
+from pipeline.training.worker import loop
 from tests.made_sets import INSIDE, hiv, moses, train_settings, write_set, write_table
 from tests.scoring.test_every_detector import described
 from tests.stopped import stopped_at_a_checkpoint
@@ -180,12 +181,12 @@ def test_group_dro_resumes_to_the_same_weights(home, dro, monkeypatch):
 
 def test_group_dro_with_one_domain_of_each_kind_is_plain_training(home, tmp_path, monkeypatch):
     """Then all weights are 1: the loss is the mean of the ID and the OOD molecules' own."""
-    from pipeline.training import training_set
+    from pipeline.training import training_roles
 
     one = lambda molecules, *_: np.zeros(molecules.num_rows, int)  # noqa: E731
     halves = lambda clusters, rng: np.arange(len(clusters)) % 5 == 0  # noqa: E731
-    monkeypatch.setattr(training_set, "_clusters", one)
-    monkeypatch.setattr(training_set, "_validating", halves)
+    monkeypatch.setattr(training_roles, "_clusters", one)
+    monkeypatch.setattr(training_roles, "_validating", halves)
     # As many of each kind, so that no batch fills up one of them.
     write_table(tmp_path / "training.csv", smiles=moses()[:100])
     write_table(tmp_path / "ood.csv", smiles=hiv()[:80])

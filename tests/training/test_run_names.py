@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from pipeline.molecules.settings import SplitSettings
-from pipeline.runtime.ray_train import decisive
+from pipeline.runtime.train.ray_train import decisive
 from pipeline.scoring import screen
 from pipeline.training.settings import TrainSettings
 from pipeline.training.trainer import NOT_IDENTITY, training_name

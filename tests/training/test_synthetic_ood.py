@@ -13,20 +13,21 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from jobs.train import tell_training
-from pipeline.detectors.energy_head import energies_of
 from pipeline.detectors.feature_space import FeatureSpace
+from pipeline.detectors.heads.energy_head import energies_of
 from pipeline.encoding.views import EncodedViews
 from pipeline.evaluation.audit import WITHOUT_OOD
 from pipeline.generation import synthetic
 from pipeline.generation.settings import ShellSettings
 from pipeline.molecules.rejected import REJECTED
 from pipeline.runtime.errors import InputError
-from pipeline.training import loop, synthetic_ood
-from pipeline.training.checkpoint import load_checkpoint
+from pipeline.training import synthetic_ood
+from pipeline.training.checkpoints.checkpoint import load_checkpoint
 from pipeline.training.features import features_to_train_on
 from pipeline.training.fitting import CANDIDATES
 from pipeline.training.run import check_training, run_training
 from pipeline.training.synthetic_ood import BY_FINGERPRINTS, SyntheticOod
+from pipeline.training.worker import loop
 from pipeline.trust.training import train_and_audit
 from tests.made_sets import moses, train_settings, write_table
 from tests.scoring.test_every_detector import described

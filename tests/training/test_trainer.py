@@ -20,11 +20,11 @@ from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.train.v2.api.exceptions import WorkerGroupError
 from sklearn.metrics import roc_auc_score
 
-from pipeline.detectors.energy_head import energies_of
-from pipeline.runtime import ray_train, train_here
+from pipeline.detectors.heads.energy_head import energies_of
 from pipeline.runtime.errors import DamagedFile, InputError, RowsMissing
+from pipeline.runtime.train import ray_train, train_here
 from pipeline.store.keyed_table import KeyedTable, feature_matrix
-from pipeline.training.checkpoint import load_checkpoint
+from pipeline.training.checkpoints.checkpoint import load_checkpoint
 from tests.training.synthetic import (
     PATIENCE,
     ROLES,

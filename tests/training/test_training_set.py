@@ -15,7 +15,7 @@ from pipeline.molecules import sampling
 from pipeline.molecules.identity import canonicalize
 from pipeline.molecules.sampling import sampled_rows
 from pipeline.runtime.errors import InputError
-from pipeline.training import training_set
+from pipeline.training import training_roles, training_set
 from pipeline.training.run import check_training
 from pipeline.training.training_set import open_training_set
 from tests.made_sets import INSIDE, hiv, moses, train_settings, write_set, write_table
@@ -94,11 +94,11 @@ def test_calibration_is_a_random_part_and_knows_no_clusters(home):
     drawn = np.zeros((seeds, INSIDE), bool)
     clusters = np.arange(INSIDE) // 5
     patched = pytest.MonkeyPatch()
-    patched.setattr(training_set, "_clusters", lambda rows, *_: clusters[: rows.num_rows])
+    patched.setattr(training_roles, "_clusters", lambda rows, *_: clusters[: rows.num_rows])
     inside = opened(home)[0].molecules.slice(0, INSIDE)
     for seed in range(seeds):
         settings = train_settings(home, "unused", data_seed=seed)
-        roles = training_set._with_id_roles(inside, settings)["role"].to_pylist()
+        roles = training_roles.with_id_roles(inside, settings)["role"].to_pylist()
         drawn[seed] = np.array(roles) == "id_cal"
     patched.undo()
     assert (drawn.sum(axis=1) == 24).all()
@@ -108,18 +108,6 @@ def test_calibration_is_a_random_part_and_knows_no_clusters(home):
     together = (drawn[:, :, None] & drawn[:, None, :]).mean(axis=0)
     other = ~np.eye(INSIDE, dtype=bool)
     assert together[same & other].mean() == pytest.approx(together[~same].mean(), abs=0.01)
-
-
-@pytest.mark.parametrize(
-    "sizes", [[1, 99], [50, 50], [25, 25, 25, 25], [90, 2, 2, 2, 2, 2], [1] * 10, [5, 5, 90]]
-)
-def test_validation_is_never_empty_and_never_all(sizes):
-    clusters = np.repeat(np.arange(len(sizes)), sizes)
-    for seed in range(20):
-        chosen = training_set._validating(clusters, np.random.default_rng(seed))
-        assert 0 < chosen.sum() < len(clusters)
-        for cluster in range(len(sizes)):
-            assert len(set(chosen[clusters == cluster])) == 1
 
 
 def test_a_domain_column_gives_the_domains_but_not_the_cut(home, tmp_path):
@@ -221,22 +209,6 @@ def test_the_folds_of_a_library_are_disjoint_and_both_train_and_validate(home):
         check_cut(fold, "ood_val")
     assert not {row["domain"] for row in folds[0]} & {row["domain"] for row in folds[1]}
     assert any("like the library" in note for note in source.notes)
-
-
-def test_folds_have_clusters_alike_in_number_and_size():
-    """One fold would else train with a handful."""
-    for seed in range(10):
-        rng = np.random.default_rng(seed)
-        sizes = rng.integers(5, 100, 30)
-        clusters = rng.permutation(np.repeat(np.arange(30), sizes))
-        folds = training_set._dealt(clusters, rng)
-        names = [set(clusters[folds == fold]) for fold in (0, 1)]
-        assert not names[0] & names[1] and len(names[0]) == len(names[1]) == 15
-        assert abs((folds == 0).mean() - 0.5) < 0.05
-    assert [len(set(training_set._dealt(np.arange(k), rng))) for k in (4, 5, 7)] == [2, 2, 2]
-
-
-# --- errors -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from crepes import ConformalRegressor
 
 from pipeline.runtime.errors import InputError
-from pipeline.trust.conformal import interval, least_molecules, quantile
+from pipeline.trust.errors.conformal import interval, least_molecules, quantile
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.1, 0.3])

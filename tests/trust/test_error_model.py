@@ -9,9 +9,10 @@ import pytest
 from scipy.stats import spearmanr
 
 from pipeline.runtime.errors import InputError
-from pipeline.trust import forest, mlp_ensemble, ranker, saved
-from pipeline.trust.error_model import ErrorModel
-from pipeline.trust.inputs import stacked
+from pipeline.trust.errors import ranker, saved
+from pipeline.trust.errors.error_model import ErrorModel
+from pipeline.trust.errors.inputs import stacked
+from pipeline.trust.models import forest, mlp_ensemble
 from tests.trust.made_molecules import MadeUp, made_up
 
 KNOWN, ASKED = made_up(260), made_up(200, seed=1)

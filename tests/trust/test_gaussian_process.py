@@ -9,7 +9,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel
 
 from pipeline.trust.described import Described
-from pipeline.trust.gaussian_process import GaussianProcess, likeliest, tanimoto
+from pipeline.trust.models.gaussian_process import GaussianProcess, likeliest, tanimoto
 from tests.trust.made_molecules import bits_of, made_up
 
 

@@ -7,8 +7,8 @@ from scipy.spatial.distance import cdist
 from sklearn.covariance import LedoitWolf
 
 from pipeline.trust.described import Described
-from pipeline.trust.folds import FOLDS, cluster_folds, random_folds
-from pipeline.trust.inputs import Known, inputs_of
+from pipeline.trust.errors.folds import FOLDS, cluster_folds, random_folds
+from pipeline.trust.errors.inputs import Known, inputs_of
 from tests.trust.made_molecules import bits_of, made_up
 
 

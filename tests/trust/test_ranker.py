@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import norm, spearmanr
 from sklearn.preprocessing import QuantileTransformer
 
-from pipeline.trust.ranker import FARTHEST, QUANTILES, ErrorRanker, normal_scores, rising
+from pipeline.trust.errors.ranker import FARTHEST, QUANTILES, ErrorRanker, normal_scores, rising
 
 
 def test_normal_scores_equal_scikit_learns():

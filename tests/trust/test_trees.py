@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 
-from pipeline.trust import trees
-from pipeline.trust.trees import Trees
+from pipeline.trust.models import trees
+from pipeline.trust.models.trees import Trees
 
 
 @pytest.mark.parametrize("at_once", [1_000_000, 70])

@@ -15,8 +15,8 @@ import ray
 import ray.data
 
 from pipeline.encoders.esm.weights import EsmWeights
+from pipeline.encoding.in_store.tables import REJECTIONS
 from pipeline.encoding.plan import EncoderPool
-from pipeline.encoding.tables import REJECTIONS
 from pipeline.folding.esmfold.model import LETTERS, NOT_FINITE, EsmFold, Folded, folding_precision
 from pipeline.folding.esmfold.weights import resolve_weights
 from pipeline.folding.expected_work import expected_work
@@ -24,8 +24,8 @@ from pipeline.folding.features import backbone_features
 from pipeline.folding.settings import FoldSettings
 from pipeline.folding.tables import NAME, OUTCOMES, identity, kept_rows, outcome, structure_row
 from pipeline.runtime import dashboard_metrics, telemetry
-from pipeline.runtime.cluster import device_of, resources
 from pipeline.runtime.errors import RowRejected
+from pipeline.runtime.nodes.cluster import device_of, resources
 from pipeline.store.bounded import BoundedTable
 from pipeline.store.keyed_table import KeyedTable
 

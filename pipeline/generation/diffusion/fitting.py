@@ -20,11 +20,11 @@ from pipeline.generation.diffusion.scaling import Scaling
 from pipeline.generation.diffusion.state import precision_for_training
 from pipeline.generation.packages import package
 from pipeline.generation.settings import GeneratorSettings
-from pipeline.runtime.cluster import cluster_cores
 from pipeline.runtime.files import absolute, remove, write_atomically
+from pipeline.runtime.nodes.cluster import cluster_cores
 from pipeline.runtime.progress_curves import watched
-from pipeline.runtime.ray_train import fit, read_state, run_name, threads_of, torch_trainer
 from pipeline.runtime.text import records_csv
+from pipeline.runtime.train.ray_train import fit, read_state, run_name, threads_of, torch_trainer
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from pipeline.generation.diffusion.denoiser import Denoiser
 from pipeline.generation.diffusion.draws import Draws, HeldOut, Noising, Rows
 from pipeline.generation.diffusion.state import DiffusionState
 from pipeline.generation.settings import GeneratorSettings
-from pipeline.runtime.ray_train import prepare_device, rank, world
-from pipeline.runtime.training_in_steps import over_workers
+from pipeline.runtime.train.ray_train import prepare_device, rank, world
+from pipeline.runtime.train.training_in_steps import over_workers
 
 AT_ONCE = 1024  # held-out draws in one forward pass, if a batch has fewer
 

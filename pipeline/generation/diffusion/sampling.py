@@ -23,8 +23,8 @@ from torch import Tensor
 from pipeline.encoders.unimol.precision import PRECISIONS, default_precision
 from pipeline.generation.diffusion.generator import Generator
 from pipeline.generation.diffusion.noise import levels, scheduler_of
-from pipeline.runtime.cluster import is_one_node, resources
-from pipeline.runtime.machine import usable_cores
+from pipeline.runtime.nodes.cluster import is_one_node, resources
+from pipeline.runtime.nodes.machine import usable_cores
 
 SHARD_ROWS = {"cpu": 512, "cuda": 16384}
 

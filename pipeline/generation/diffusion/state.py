@@ -19,9 +19,9 @@ from torch.optim.swa_utils import AveragedModel
 from pipeline.encoders.unimol.precision import default_precision
 from pipeline.generation.settings import DiffusionSettings
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.optimizers import adamw_of
-from pipeline.runtime.ray_train import same_everywhere
-from pipeline.runtime.training_in_steps import TrainingInSteps
+from pipeline.runtime.train.optimizers import adamw_of
+from pipeline.runtime.train.ray_train import same_everywhere
+from pipeline.runtime.train.training_in_steps import TrainingInSteps
 
 log = logging.getLogger(__name__)
 

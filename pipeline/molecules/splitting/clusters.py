@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.molecules.fingerprints import fingerprints
+from pipeline.molecules.features.fingerprints import fingerprints
 from pipeline.molecules.kinds import SEQUENCE, SMILES, Kind
 from pipeline.molecules.settings import SplitSettings
 from pipeline.molecules.splitting import mmseqs

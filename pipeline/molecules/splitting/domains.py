@@ -11,7 +11,7 @@ from rdkit import Chem
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
 from pipeline.molecules.kinds import SEQUENCE, SMILES, Kind
-from pipeline.molecules.missing import is_missing
+from pipeline.molecules.reading.missing import is_missing
 from pipeline.molecules.settings import SplitSettings
 from pipeline.molecules.splitting.clusters import clusters_of
 from pipeline.molecules.splitting.values import by_value, days, examples

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.machine import usable_cores
+from pipeline.runtime.nodes.machine import usable_cores
 
 EXECUTABLE = "mmseqs"
 # MMseqs2's own values suit proteins. Peptides need short words without gaps, and many like them,

@@ -19,9 +19,9 @@ from pipeline.molecules.sources import FIRST_ROWS, parse_block, parse_rows
 from pipeline.molecules.splitting.domains import domains_of, with_domains
 from pipeline.molecules.splitting.repeats import distinct
 from pipeline.molecules.splitting.splits import make_split
-from pipeline.runtime.cluster import start_ray
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import write_atomically
+from pipeline.runtime.nodes.cluster import start_ray
 
 
 def run_splitting(settings: SplitSettings) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.molecules.kinds import SMILES, Kind
-from pipeline.molecules.raw_rows import SPLITS
+from pipeline.molecules.reading.raw_rows import SPLITS
 from pipeline.molecules.settings import SplitSettings
 from pipeline.molecules.splitting.domains import domains_of
 from pipeline.runtime.errors import InputError

@@ -21,12 +21,12 @@ from pipeline.peptides.diffusion.half_told import shift_of
 from pipeline.peptides.diffusion.loop import PeptideJob, held_out_batches, peptide_loop
 from pipeline.peptides.diffusion.residues import Peptides, padded_length
 from pipeline.peptides.settings import PeptideGeneratorSettings
-from pipeline.runtime.cluster import cluster_cores
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import absolute, remove, write_atomically
+from pipeline.runtime.nodes.cluster import cluster_cores
 from pipeline.runtime.progress_curves import watched
-from pipeline.runtime.ray_train import fit, read_state, run_name, threads_of, torch_trainer
 from pipeline.runtime.text import records_csv
+from pipeline.runtime.train.ray_train import fit, read_state, run_name, threads_of, torch_trainer
 
 log = logging.getLogger(__name__)
 

@@ -30,9 +30,9 @@ from pipeline.peptides.diffusion.network import PeptideModel
 from pipeline.peptides.diffusion.residues import Peptides, padded_length, parts_of
 from pipeline.peptides.settings import PeptideGeneratorSettings
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.ray_train import prepare_device, rank, world
 from pipeline.runtime.telemetry import DeviceLoad
-from pipeline.runtime.training_in_steps import over_workers
+from pipeline.runtime.train.ray_train import prepare_device, rank, world
+from pipeline.runtime.train.training_in_steps import over_workers
 
 log = logging.getLogger(__name__)
 

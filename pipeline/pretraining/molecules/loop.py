@@ -29,9 +29,9 @@ from pipeline.encoders.unimol.tokens import TOKEN_ORDERS, Vocabulary
 from pipeline.pretraining.molecules.masked_molecules import HELD_OUT, PretrainingMolecules
 from pipeline.pretraining.settings import PretrainSettings
 from pipeline.pretraining.training import Pretraining, seed_dropout
-from pipeline.runtime.optimizers import adamw_of
-from pipeline.runtime.ray_train import rank, world
-from pipeline.runtime.training_in_steps import over_workers
+from pipeline.runtime.train.optimizers import adamw_of
+from pipeline.runtime.train.ray_train import rank, world
+from pipeline.runtime.train.training_in_steps import over_workers
 from pipeline.store.keyed_table import KeyedTable
 
 BETAS, EPSILON = (0.9, 0.99), 1e-6  # of AdamW, as Uni-Mol has them

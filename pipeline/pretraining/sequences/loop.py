@@ -21,9 +21,9 @@ from pipeline.pretraining.sequences.model import LossSums, loss_sums, new_model,
 from pipeline.pretraining.settings import PretrainSettings
 from pipeline.pretraining.training import Pretraining, seed_dropout
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.optimizers import adamw_of
-from pipeline.runtime.ray_train import rank, world
-from pipeline.runtime.training_in_steps import over_workers
+from pipeline.runtime.train.optimizers import adamw_of
+from pipeline.runtime.train.ray_train import rank, world
+from pipeline.runtime.train.training_in_steps import over_workers
 
 BETAS, EPSILON = (0.9, 0.98), 1e-8  # of AdamW, as ESM-2 has them
 

@@ -29,9 +29,9 @@ from pipeline.pretraining.training import (
     train_on_workers,
     write_outcome,
 )
-from pipeline.runtime.cluster import device_of, start_ray
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import json_bytes, write_atomically
+from pipeline.runtime.nodes.cluster import device_of, start_ray
 
 MODEL, METRICS = "model", "metrics.json"
 

@@ -12,9 +12,9 @@ from pipeline.comparison.summary_text import COSTS, TITLES, conclusion, spread_t
 from pipeline.evaluation.audit import RIVALS, rival_name, warning_of
 from pipeline.evaluation.metrics import METRICS
 from pipeline.report.blocks import Cell, Chart, Charts, Heading, Molecules, Section, Table, number
-from pipeline.report.curves import dynamics_charts, precision_chart, roc_chart
-from pipeline.report.drawn import drawn
-from pipeline.report.plot import histogram
+from pipeline.report.figures.curves import dynamics_charts, precision_chart, roc_chart
+from pipeline.report.figures.drawn import drawn
+from pipeline.report.figures.plot import histogram
 from pipeline.report.reading import Folder, reason
 from pipeline.report.rejections import add_rejected
 from pipeline.report.settings import ReportSettings

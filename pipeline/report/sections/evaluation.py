@@ -12,10 +12,10 @@ from pipeline.evaluation.audit import RIVALS, rival_name
 from pipeline.molecules.kinds import Kind, kind_of_columns, unnamed
 from pipeline.report.blocks import Cell, Charts, Facts, Heading, Molecules, Section, Table, count
 from pipeline.report.blocks import number as number_cell
-from pipeline.report.curves import p_value_chart, precision_chart, roc_chart
-from pipeline.report.drawn import drawn
+from pipeline.report.figures.curves import p_value_chart, precision_chart, roc_chart
+from pipeline.report.figures.drawn import drawn
+from pipeline.report.figures.plot import histogram
 from pipeline.report.placements import leave_one_out_p_values, placements
-from pipeline.report.plot import histogram
 from pipeline.report.reading import Folder
 from pipeline.report.rejections import add_rejected
 from pipeline.report.settings import ReportSettings

@@ -10,17 +10,17 @@ import pyarrow.compute as pc
 
 from pipeline.molecules.kinds import SEQUENCE
 from pipeline.report.blocks import Chart, Charts, Facts, Heading, Molecules, Section
-from pipeline.report.chemical_map import chemical_map
-from pipeline.report.curves import p_value_chart
-from pipeline.report.drawn import beside_nearest
-from pipeline.report.plot import histogram
+from pipeline.report.figures.chemical_map import chemical_map
+from pipeline.report.figures.curves import p_value_chart
+from pipeline.report.figures.drawn import beside_nearest
+from pipeline.report.figures.plot import histogram
+from pipeline.report.figures.scaffolds import scaffold_table
 from pipeline.report.reading import Folder
 from pipeline.report.rejections import add_rejected
-from pipeline.report.scaffolds import scaffold_table
 from pipeline.report.scored import Scored, read_scored
 from pipeline.report.settings import ReportSettings
 from pipeline.runtime.errors import InputError
-from pipeline.scoring.beside import KEPT, different
+from pipeline.scoring.output.beside import KEPT, different
 from pipeline.scoring.steps import REJECTED_FOLDER
 from pipeline.scoring.verdict_text import verdict_lines
 

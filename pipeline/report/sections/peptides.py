@@ -6,8 +6,8 @@ from typing import Any
 
 from pipeline.peptides.controls import MEASURES, told_verdict
 from pipeline.report.blocks import Cell, Chart, Charts, Facts, Section, Table, count, number
-from pipeline.report.curves import numbers_of
-from pipeline.report.plot import Plot
+from pipeline.report.figures.curves import numbers_of
+from pipeline.report.figures.plot import Plot
 from pipeline.report.reading import Folder
 from pipeline.report.sections.generation import CURVES
 from pipeline.report.settings import ReportSettings

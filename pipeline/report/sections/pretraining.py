@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pipeline.report.blocks import Charts, Section
-from pipeline.report.curves import numbers_of
-from pipeline.report.plot import Plot
+from pipeline.report.figures.curves import numbers_of
+from pipeline.report.figures.plot import Plot
 from pipeline.report.reading import Folder
 from pipeline.report.rejections import add_rejected
 from pipeline.report.settings import ReportSettings

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.comparison.summary_text import spread_text
 from pipeline.report.blocks import (
     Cell,
     Chart,
@@ -20,16 +19,15 @@ from pipeline.report.blocks import (
     Section,
     Table,
     count,
-    number,
 )
-from pipeline.report.heat_map import heat_map
-from pipeline.report.rank_diagram import rank_diagram
+from pipeline.report.figures.heat_map import heat_map
+from pipeline.report.figures.rank_diagram import rank_diagram
 from pipeline.report.reading import Folder
+from pipeline.report.sections.suite_table import method_name, method_table
 from pipeline.report.settings import ReportSettings
 from pipeline.runtime.text import some
-from pipeline.suite import tables
-from pipeline.suite.statistics import method_of
-from pipeline.suite.table import ALL_METRICS, DONE
+from pipeline.suite.results import tables
+from pipeline.suite.results.table import DONE
 
 Group = Mapping[str, Any]
 CELLS, SUMMARY = "cells.parquet", "summary.json"
@@ -57,7 +55,7 @@ def suite_section(folder: Folder, settings: ReportSettings) -> Section:
     _not_made(section, summary)
     _ranks(section, summary["statistics"], most)
     section.add(Heading("Data sets by methods"), Charts([_map(own)]))
-    section.add(_table(own, "Mean ± standard deviation over seeds", most))
+    section.add(method_table(own, "Mean ± standard deviation over seeds", most))
     section.say(tables.ONCE, "note")
     section.add(Heading("Costs"))
     _add(section, tables.cost_table(own), 2, most)
@@ -75,9 +73,9 @@ def _counts(section: Section, cells: pa.Table, own: Sequence[Group]) -> None:
     done = [each for each in own if each["num_seeds"]]
     if done:
         best = max(done, key=_auroc)
-        facts.append(("Methods", f"{len(set(map(_method, own))):,}"))
+        facts.append(("Methods", f"{len(set(map(method_name, own))):,}"))
         section.say(
-            f"Best AUROC: {_auroc(best):.3f} by {_method(best)} on {best['data']}.", "verdict"
+            f"Best AUROC: {_auroc(best):.3f} by {method_name(best)} on {best['data']}.", "verdict"
         )
     section.add(Facts(facts))
 
@@ -89,7 +87,7 @@ def _failed(section: Section, cells: pa.Table, most: int) -> None:
         return
     section.say(f"Cells that failed or are not done: {len(failed):,}; the others count.", "warning")
     rows = [
-        tuple(Cell(str(v or "–")) for v in (row["data"], row["test_data"], _method(row),
+        tuple(Cell(str(v or "–")) for v in (row["data"], row["test_data"], method_name(row),
                                             row["seed"], row["reason"] or row["status"]))
         for row in failed[:most]
     ]  # fmt: skip
@@ -203,10 +201,6 @@ def _leading(text: str) -> float | None:
     return float(found[0]) if found else None
 
 
-def _method(row: Mapping[str, Any]) -> str:
-    return method_of(row, with_encoder=True)
-
-
 def _auroc(group: Group) -> float:
     """Mean over seeds, of which one at least is done."""
     return group["metrics"]["auroc"]["mean"]
@@ -225,7 +219,7 @@ def _matrix(
 
 
 def _map(own: Sequence[Group]) -> Chart:
-    rows, columns, areas = _matrix(own, lambda each: each["data"], _method)
+    rows, columns, areas = _matrix(own, lambda each: each["data"], method_name)
     note = "– where no cell is done."
     if len(columns) > MOST_MAPPED:
         # filled, not NaN: a method may lack all
@@ -240,63 +234,22 @@ def _map(own: Sequence[Group]) -> Chart:
     )  # fmt: skip
 
 
-def _table(groups: Sequence[Group], caption: str, most: int, cross: bool = False) -> Table:
-    rows = [
-        (
-            Cell(each["data"]), *([Cell(each["test_data"])] if cross else []), Cell(_method(each)),
-            _seeds(each), *([_dropped(each)] if cross else []),
-            *(_spread(each["metrics"][name]) for name in ALL_METRICS),
-            _spread(each["energies"]["energy_separation"]),
-            _descriptor(each), number(each["tanimoto_auroc"]),
-        )
-        for each in groups[:most]
-    ]  # fmt: skip
-    header = (
-        "Data", *(["Test data"] if cross else []), "Method", "Seeds",
-        *(["Seen in training, left out"] if cross else []),
-        *(tables.TITLES[name].partition(" (")[0] for name in ALL_METRICS),
-        "Energy separation", "AUROC, best descriptor", "AUROC, Tanimoto",
-    )  # fmt: skip
-    numeric = frozenset(range(2 + cross, len(header)))
-    return Table(caption, header, rows, numeric, max(0, len(groups) - most))
-
-
-def _seeds(group: Group) -> Cell:
-    failed = len(group["failed_seeds"])
-    told = f"{group['num_seeds']}" + (" †" if group["any_seed"] else "")
-    return Cell(told + (f" ({failed} failed)" if failed else ""), float(group["num_seeds"]))
-
-
-def _dropped(group: Group) -> Cell:
-    found = group["dropped_test_molecules"]
-    return Cell("–") if found is None else count(found)
-
-
-def _spread(found: Mapping[str, float | None]) -> Cell:
-    return Cell(spread_text(found), found["mean"])
-
-
-def _descriptor(group: Group) -> Cell:
-    area = group["best_descriptor_auroc"]
-    return number(area) if area is None else Cell(f"{area:.3f} ({group['best_descriptor']})", area)
-
-
 def _cross(section: Section, own: Sequence[Group], across: Sequence[Group], most: int) -> None:
     """Training × test sets, of the method with the best mean; all methods as a table."""
     section.add(Heading("Trained on one data set, tested on another"))
     by_method: dict[str, list[float]] = {}
     for each in across:
         if each["num_seeds"]:
-            by_method.setdefault(_method(each), []).append(_auroc(each))
+            by_method.setdefault(method_name(each), []).append(_auroc(each))
     if not by_method:
         why = "all such cells failed" if across else "the suite ran without cross: true"
         section.lacks(f"No cell was tested on another data set than its own: {why}.")
         return
     best = max(by_method, key=lambda name: float(np.mean(by_method[name])))
-    mine = [each for each in (*own, *across) if _method(each) == best]
+    mine = [each for each in (*own, *across) if method_name(each) == best]
     rows, columns, areas = _matrix(mine, lambda each: each["data"], lambda each: each["test_data"])
     drawn = heat_map(
         f"AUROC of {best}: training set (rows) by test set", rows, columns, areas,
         value_name="AUROC", reach=REACH, note="The method with the best mean over all pairs.",
     )  # fmt: skip
-    section.add(Charts([drawn]), _table(across, "All pairs and methods", most, cross=True))
+    section.add(Charts([drawn]), method_table(across, "All pairs and methods", most, cross=True))

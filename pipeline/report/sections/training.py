@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.report.blocks import Cell, Chart, Charts, Facts, Heading, Section, Table, number
-from pipeline.report.curves import dynamics_charts, numbers_of
-from pipeline.report.plot import Plot
+from pipeline.report.figures.curves import dynamics_charts, numbers_of
+from pipeline.report.figures.plot import Plot
 from pipeline.report.reading import Folder
 from pipeline.report.rejections import add_rejected
 from pipeline.report.settings import ReportSettings

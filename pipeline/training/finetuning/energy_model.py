@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pipeline.detectors.energy_head import EnergyHead
+from pipeline.detectors.heads.energy_head import EnergyHead
 from pipeline.encoders.unimol.batching import Budget, plan_batches
 from pipeline.encoders.unimol.finetuning.top import Top
 from pipeline.encoders.unimol.finetuning.trunk import Rows

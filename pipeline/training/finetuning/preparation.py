@@ -14,9 +14,9 @@ from pipeline.encoders.unimol.model import UniMol, UniMolConfig
 from pipeline.encoders.unimol.published_format import read_weights
 from pipeline.encoders.unimol.tokens import DEFAULT_MAX_ATOMS
 from pipeline.encoders.unimol.weights import Weights, resolve_weights
+from pipeline.encoding.in_store.tables import TrunkSpec
+from pipeline.encoding.in_store.trunk_table import bytes_of, space_for_trunk
 from pipeline.encoding.plan import EncodingPlan
-from pipeline.encoding.tables import TrunkSpec
-from pipeline.encoding.trunk_table import bytes_of, space_for_trunk
 from pipeline.molecules.identity import sampled_atom_counts
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.telemetry import GIB

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from pipeline.detectors.domain_weights import DomainWeights
+from pipeline.detectors.heads.domain_weights import DomainWeights
 from pipeline.training.settings import TrainSettings
 
 PROGRESS = (

@@ -20,17 +20,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.detectors.domain_weights import DomainWeights, robust_loss
-from pipeline.detectors.energy_head import EnergyHead
-from pipeline.detectors.losses import pair_dynamics, training_loss
-from pipeline.detectors.stacked_heads import StackedHeads, stacked, unstacked
+from pipeline.detectors.heads.domain_weights import DomainWeights, robust_loss
+from pipeline.detectors.heads.energy_head import EnergyHead
+from pipeline.detectors.heads.losses import pair_dynamics, training_loss
+from pipeline.detectors.heads.stacked_heads import StackedHeads, stacked, unstacked
 from pipeline.runtime.errors import InputError
-from pipeline.training.batches import batch_indices
-from pipeline.training.learning_rate import epoch_schedule
-from pipeline.training.loop import dropout_seed, validation_auroc
 from pipeline.training.settings import TrainSettings
 from pipeline.training.together.head_record import PROGRESS, HeadRecord
 from pipeline.training.together.stacked_adamw import StackedAdamW, clip_gradients
+from pipeline.training.worker.batches import batch_indices
+from pipeline.training.worker.learning_rate import epoch_schedule
+from pipeline.training.worker.loop import dropout_seed, validation_auroc
 
 Batch = tuple[Tensor, Tensor]  # the rows of ID and of OOD molecules, (H, B) each
 

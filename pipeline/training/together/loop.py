@@ -12,11 +12,11 @@ import torch
 
 from pipeline.runtime import dashboard_metrics as metrics
 from pipeline.runtime import telemetry
-from pipeline.runtime.ray_train import last_checkpoint, prepare_device, read_state, report
+from pipeline.runtime.train.ray_train import last_checkpoint, prepare_device, read_state, report
 from pipeline.store.keyed_table import Index
 from pipeline.training.settings import TrainSettings
 from pipeline.training.together.head_stack import HeadStack, Molecules
-from pipeline.training.worker_setup import TrainingJob, fits_in_memory
+from pipeline.training.worker.worker_setup import TrainingJob, fits_in_memory
 
 # Most that the values of one batch may fill in a stack. Larger stacks are not faster: products of
 # a few heads already keep a core busy.

@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from pipeline.detectors.feature_space import FeatureSpace
 from pipeline.encoding.views import EncodedViews
-from pipeline.runtime.cluster import cluster_cores
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import absolute, remove, result_or_error
-from pipeline.runtime.ray_train import fit, read_state, torch_trainer
+from pipeline.runtime.nodes.cluster import cluster_cores
+from pipeline.runtime.train.ray_train import fit, read_state, torch_trainer
 from pipeline.training.settings import TrainSettings
 from pipeline.training.together.loop import heads_loop
 from pipeline.training.trained import Trained

@@ -18,6 +18,7 @@ from pipeline.encoders.esm import weights as module
 from pipeline.encoders.esm.encoder import EsmEncoder
 from pipeline.encoders.esm.weights import PUBLISHED, resolve_weights
 from pipeline.runtime.errors import InputError
+from tests.pickled_code import Bomb
 
 NAME = PUBLISHED["35m"]
 SEQUENCES = ["MKLVACDE", "GG"]
@@ -211,20 +212,10 @@ def test_a_pickled_file_is_read_without_running_it(esm_folder, copied, tmp_path)
     torch.save(tensors, copied / "pytorch_model.bin")
     np.testing.assert_array_equal(features(copied), features(esm_folder))
     ran = tmp_path / "ran"
-    torch.save({**tensors, "x": Evil(str(ran))}, copied / "pytorch_model.bin")
+    torch.save({**tensors, "x": Bomb(ran)}, copied / "pytorch_model.bin")
     with pytest.raises(InputError, match="cannot be read as ESM-2"):
         features(copied)
     assert not ran.exists()
-
-
-class Evil:
-    """Makes a file where it is unpickled as code."""
-
-    def __init__(self, path: str):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (self.path, "w")
 
 
 def edit_config(folder: Path, **changes) -> None:

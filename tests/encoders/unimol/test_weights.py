@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +19,7 @@ from pipeline.encoders.unimol.published_format import load_model, save_checkpoin
 from pipeline.encoders.unimol.weights import ALL_HYDROGENS, NO_HYDROGENS, resolve_weights
 from pipeline.runtime.errors import InputError
 from tests.conftest import SMALL
+from tests.pickled_code import Bomb
 from tests.reference import random_model, to_unimol_tools_order
 
 WATER = [(["O"], np.zeros((1, 3)))]
@@ -169,16 +169,6 @@ def test_heads_of_the_pretraining_are_ignored(small_weights, tmp_path):
     path = edited(small_weights, tmp_path / "heads.pt", lambda c: c["model"].update(heads))
     expected = load(small_weights).encode_conformers(ETHANOL)
     np.testing.assert_array_equal(load(path).encode_conformers(ETHANOL), expected)
-
-
-class Bomb:
-    """Unpickling it makes a folder."""
-
-    def __init__(self, marker: Path):
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.marker),)
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -13,10 +13,10 @@ from jobs import cli
 from jobs.encode import encode as encode_job
 from pipeline.encoders import load_encoder
 from pipeline.encoders.settings import EncoderSettings
+from pipeline.encoding.in_store.tables import Tables
 from pipeline.encoding.plan import check_structures, encoder_pool, plan_encoding
 from pipeline.encoding.settings import EncodeSettings
 from pipeline.encoding.stored_features import EncodeResult, encode
-from pipeline.encoding.tables import Tables
 from pipeline.encoding.views import check_encoders, settings_of_view
 from pipeline.molecules.identity import canonicalize, molecule_key
 from pipeline.runtime.errors import InputError

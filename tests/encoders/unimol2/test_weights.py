@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ from pipeline.encoders.unimol2.encoder import UniMol2Encoder
 from pipeline.encoders.unimol2.model import load_model
 from pipeline.encoders.unimol2.weights import PUBLISHED, resolve_weights
 from pipeline.runtime.errors import InputError
+from tests.pickled_code import Bomb
 
 
 def load(path: Path, **settings):
@@ -133,16 +133,6 @@ def test_heads_are_ignored_and_what_nobody_knows_is_told(checkpoint, tmp_path, c
     assert caplog.text == ""
     load(edited(checkpoint, path, lambda m: m.update({"encoder.novelty": torch.ones(3)})))
     assert "1 tensors are not unimol_tools': encoder.novelty" in caplog.text
-
-
-class Bomb:
-    """Unpickling it makes a folder."""
-
-    def __init__(self, marker: Path):
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.marker),)
 
 
 def test_pickled_code_is_refused_and_not_run(small_size, tmp_path):

@@ -13,7 +13,7 @@ from rdkit import Chem
 from jobs import cli
 from jobs.split import split as split_job
 from pipeline.molecules.identity import canonicalize
-from pipeline.molecules.raw_rows import SPLITS
+from pipeline.molecules.reading.raw_rows import SPLITS
 from pipeline.molecules.settings import SplitSettings
 from pipeline.molecules.splitting.domains import scaffold_domain
 from pipeline.runtime.errors import InputError

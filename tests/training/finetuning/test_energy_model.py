@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline.detectors.energy_head import EnergyHead
+from pipeline.detectors.heads.energy_head import EnergyHead
 from pipeline.encoders.unimol.batching import Budget, pad_batch
 from pipeline.encoders.unimol.engine.forward import build_engine
 from pipeline.encoders.unimol.finetuning import top
@@ -19,7 +19,7 @@ from pipeline.encoders.unimol.finetuning.top import Top
 from pipeline.encoders.unimol.finetuning.trunk import ComputedRows, StoredRows, TokenRows, TrunkRow
 from pipeline.encoders.unimol.model import UniMol, UniMolConfig
 from pipeline.encoders.unimol.tokens import Vocabulary, tokenize
-from pipeline.encoding.trunk_table import bytes_of, trunk_rows, trunk_table
+from pipeline.encoding.in_store.trunk_table import bytes_of, trunk_rows, trunk_table
 from pipeline.runtime.errors import InputError
 from pipeline.training.finetuning.energy_model import EnergyModel
 from pipeline.training.finetuning.plan import open_for_training, plan_finetuning

@@ -19,12 +19,12 @@ from jobs import encode as encode_job
 from jobs import evaluate as evaluate_job
 from jobs import train as train_job
 from jobs.cli import main
-from pipeline.detectors.energy_head import energies_of
+from pipeline.detectors.heads.energy_head import energies_of
 from pipeline.encoders import load_encoder
 from pipeline.encoders.unimol.published_format import save_checkpoint
+from pipeline.encoding.in_store.tables import Tables, TrunkSpec
 from pipeline.encoding.plan import plan_encoding
 from pipeline.encoding.settings import EncodeSettings
-from pipeline.encoding.tables import Tables, TrunkSpec
 from pipeline.evaluation.run import run_evaluation
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.molecules.identity import canonicalize
@@ -32,7 +32,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.telemetry import GIB
 from pipeline.scoring.run import run_scoring
 from pipeline.scoring.settings import ScoreSettings
-from pipeline.training.checkpoint import load_checkpoint
+from pipeline.training.checkpoints.checkpoint import load_checkpoint
 from pipeline.training.finetuning.preparation import (
     FinetuneRun,
     choose_trunk,

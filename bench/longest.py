@@ -1,0 +1,135 @@
+"""Whether all cores work to the end of an encoding, with and without the longest work first.
+
+`python -m bench.longest` encodes the shipped sample with MolSieve-Mini from an empty store, in
+tasks of equal expected work, the longest first, as jobs.encode does; and in tasks of equally many
+molecules in the order given. Nothing else should run: the machine's cores are watched.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+from jsonargparse import auto_cli
+
+from bench import SAMPLES
+from bench.report import cpu_name, markdown
+
+SAMPLE_SECONDS, BUSY = 0.25, 0.9  # a core that works for this share of a moment is busy
+TASK_ROWS = 64
+EQUAL_COUNTS = f"""
+from pipeline.encoding import graph
+
+def equal_counts(molecules, tables):
+    starts = range(0, max(1, len(molecules)), {TASK_ROWS})
+    return [molecules.slice(at, {TASK_ROWS}) for at in starts]
+
+graph.longest_first = equal_counts
+"""
+RUN = """
+import sys
+from jobs.cli import main
+from jobs.encode import encode
+from pipeline.encoding.settings import EncodeSettings
+sys.exit(main(EncodeSettings, encode, "encode"))
+"""
+SIDES = {
+    f"{TASK_ROWS} molecules a task, as they come": EQUAL_COUNTS + RUN,
+    "equal expected work a task, the longest first": RUN,
+}
+
+
+class Watched(NamedTuple):
+    """Of one run, in seconds since its start.
+
+    Attributes
+    ----------
+    total : when it ended.
+    first, last : when the first and the last features were in the store.
+    all_busy : the last moment before that at which every core was busy.
+    idle : of all cores together between the first and the last features.
+    """
+
+    total: float
+    first: float
+    last: float
+    all_busy: float
+    idle: float
+
+
+def main(rounds: int = 2) -> None:
+    """Both sides in turn; the quicker run of each counts.
+
+    Args:
+        rounds: runs of each side.
+    """
+    found: dict[str, list[Watched]] = {name: [] for name in SIDES}
+    for _ in range(rounds):
+        for name, code in SIDES.items():
+            found[name].append(watched(code))
+            print(name, found[name][-1], file=sys.stderr, flush=True)
+    best = {name: min(each, key=lambda one: one.total) for name, each in found.items()}
+    rows = [
+        [
+            name, f"{one.total:.1f}", f"{one.last - one.first:.1f}", f"{one.idle:.1f}",
+            f"{one.last - one.all_busy:.1f}", f"{(one.last - one.all_busy) / one.total:.1%}",
+            ", ".join(f"{each.total:.1f}" for each in found[name]),
+        ]
+        for name, one in best.items()
+    ]  # fmt: skip
+    lines = [
+        "# All cores to the end of an encoding",
+        "",
+        f"`python -m bench.longest --rounds {rounds}` on {psutil.cpu_count()} cores of "
+        f"{cpu_name()}: jobs.encode of {SAMPLES['scaffold'].name} (2,400 molecules of the HIV "
+        "screen, some of them large) with MolSieve-Mini, from an empty store. A core is busy if it "
+        f"works for {BUSY:.0%} of {SAMPLE_SECONDS} s. *Alone*: from the last moment at which all "
+        "cores were busy to the last features.",
+        "",
+        *markdown(
+            ("tasks", "seconds in all", "first to last features, s", "idle core seconds of it",
+             "alone, s", "of the run", "all runs, s"),
+            rows,
+        ),
+        "",
+    ]  # fmt: skip
+    (Path(__file__).parent / "longest.md").write_text("\n".join(lines))
+    print("\n".join(lines))
+
+
+def watched(code: str) -> Watched:
+    """One run from an empty store, with the machine's cores watched."""
+    with tempfile.TemporaryDirectory() as folder:
+        flags = [
+            "--data_file", str(SAMPLES["scaffold"]), "--foundation_model", "unimol", "--weights",
+            "mini", "--output_dir", f"{folder}/out", "--cache_root", f"{folder}/store",
+            "--device", "cpu",
+        ]  # fmt: skip
+        began, samples = time.time(), []
+        with subprocess.Popen([sys.executable, "-c", code, *flags]) as process:
+            psutil.cpu_percent(percpu=True)
+            while process.poll() is None:
+                time.sleep(SAMPLE_SECONDS)
+                cores = [each / 100 for each in psutil.cpu_percent(percpu=True)]
+                samples.append((time.time() - began, cores))
+        if process.returncode:
+            raise SystemExit(process.returncode)
+        total = time.time() - began
+        shards = Path(folder, "store", "features").rglob("*.parquet")
+        times = sorted(path.stat().st_mtime - began for path in shards)
+    first, last = times[0], times[-1]
+    within = [(at, cores) for at, cores in samples if at <= last]
+    idle = sum(
+        sum(1 - core for core in cores) * SAMPLE_SECONDS for at, cores in within if at >= first
+    )
+    all_busy = max(at for at, cores in within if min(cores) >= BUSY)
+    return Watched(total, first, last, all_busy, idle)
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)

@@ -1,0 +1,1 @@
+"""Detectors that fit no network: Gaussians, trees, neighbours. Read `gaussians.py` first."""

@@ -1,0 +1,1 @@
+"""Energy heads, their losses and weights. Read `energy_head.py` first."""

@@ -1,0 +1,4 @@
+"""The store's tables of molecules: features, conformers, trunk, residues.
+
+Read `tables.py` first.
+"""

@@ -1,0 +1,4 @@
+"""What is read off a molecule or a sequence: fingerprints, descriptors, neighbours.
+
+Read `fingerprints.py` first.
+"""

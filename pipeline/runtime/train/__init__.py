@@ -1,0 +1,1 @@
+"""Training by TorchTrainer, whatever is trained. Read `ray_train.py` first."""

@@ -1,0 +1,1 @@
+"""The suite's data sets: names or files in, molecules with roles out. Read `data_sets.py` first."""

@@ -1,0 +1,4 @@
+"""What runs on Ray Train's workers: rows of features in, a trained head out.
+
+Read `loop.py` first.
+"""
