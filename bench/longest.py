@@ -90,7 +90,8 @@ def main(rounds: int = 2) -> None:
         f"{cpu_name()}: jobs.encode of {SAMPLES['scaffold'].name} (2,400 molecules of the HIV "
         "screen, some of them large) with MolSieve-Mini, from an empty store; of each side the "
         f"quicker run. Cores are watched every {SAMPLE_SECONDS} s. *Alone*: how long before the "
-        f"last features fewer than {FEW} cores worked on the mean.",
+        f"last features fewer than {FEW} cores worked on the mean. Seconds in all moved by a "
+        "quarter from run to run of the same side here; idle core seconds tell the sides apart.",
         "",
         *markdown(
             ("tasks", "seconds in all", "first to last features, s", "idle core seconds of it",
