@@ -14,7 +14,9 @@ from bench.report import cpu_name, markdown
 from pipeline.suite.results.statistics import holm
 
 OURS, TANIMOTO = "error model", ("Tanimoto, nearest", "Tanimoto, mean of 5")
+SPREAD = "spread of the model"
 FIRST = (0, 1, 2)  # seeds that were measured before the others
+TUNED = ("CHEMBL231_", "CHEMBL2147_", "CHEMBL238_", "CHEMBL4005_", "CHEMBL287_", "CHEMBL2971_")
 MODELS = {"forest": "forest on ECFP4", "mlp": "MLPs on MiniMol", "gp": "GP, Tanimoto"}
 RIVALS = (
     "spread of the model", *TANIMOTO, "kNN on MiniMol",
@@ -24,8 +26,8 @@ RIVALS = (
 COLUMNS = ("spearman", "auroc_worst", "ratio", "excess_aurc")
 TO_REACH = {
     "AUROC of the worst fifth": "≥ 0.71", "Spearman": "≥ 0.38", "better than the spread": "≥ 11",
-    "better than Tanimoto": "≥ 9", "coverage in ID": "0.88–0.93", "coverage in OOD": "≥ 0.88",
-    "width on ID against constant": "≤ 1",
+    "better than Tanimoto, the fewer of both distances": "≥ 9", "coverage in ID": "0.88–0.93",
+    "coverage in OOD": "≥ 0.88", "width on ID against constant": "≤ 1",
 }  # fmt: skip
 
 
@@ -53,6 +55,10 @@ class Results:
         """Those of some seeds alone."""
         seeds = list(seeds)
         return Results({target: {s: of[s] for s in seeds} for target, of in self.kept.items()})
+
+    def of_targets(self, prefixes: tuple[str, ...], those: bool) -> Results:
+        """Those of the targets that begin so, or of the others."""
+        return Results({t: of for t, of in self.kept.items() if t.startswith(prefixes) == those})
 
     def by_target(self, score: str, metric: str, models: Iterable[str] = MODELS) -> np.ndarray:
         """A metric's mean over models and seeds, (targets,)."""
@@ -103,9 +109,9 @@ def report(folder: Path, seeds: list[int], targets: list[str], digest: str) -> s
         "",
         "The recipe was chosen by about 25 variants on splits of another seed (7) of six of the "
         "same targets (CHEMBL231, 2147, 238, 4005, 287, 2971); there it had 0.717 where Tanimoto "
-        "had 0.685. It was not changed after the splits of this page were scored. "
-        + _first(results),
+        "had 0.685. It was not changed after the splits of this page were scored.",
         "",
+        *_first(results),
         *_reached(results),
         "",
         "## Scores",
@@ -142,16 +148,35 @@ def report(folder: Path, seeds: list[int], targets: list[str], digest: str) -> s
     return "\n".join(lines)
 
 
-def _first(results: Results) -> str:
-    """What the seeds that were measured first say alone."""
-    first = results.of_seeds(FIRST)
-    return (
-        f"Seeds {', '.join(map(str, FIRST))} were measured first. Alone they give Spearman "
-        f"{first.by_target(OURS, 'spearman').mean():.3f}, AUROC "
-        f"{first.by_target(OURS, 'auroc_worst').mean():.3f}, better than Tanimoto on "
-        f"{min(_wins(first, rival) for rival in TANIMOTO)} targets; as seeds differ by more than "
-        "such leads, the others were added, all at once and without a change."
-    )
+def _first(results: Results) -> list[str]:
+    """What was known before seeds were added, and what the added ones say alone."""
+    if not set(FIRST) < set(results.seeds):
+        return []
+    added = results.of_seeds(seed for seed in results.seeds if seed not in FIRST)
+    return [
+        f"Seeds {', '.join(map(str, FIRST))} were measured first, on another machine, and missed "
+        "two of the goals: Spearman 0.375, better than Tanimoto on 8 targets (p = 0.23). Then the "
+        f"other {len(added.seeds)} were added at once, without a change of the recipe, since a "
+        "mean over seeds varies with them. Below, the first are measured again with the others, "
+        "and goals are shown for both alone; p-values are nominal for the added ones only. By the "
+        f"added ones the lead over Tanimoto to the nearest is {_lead(added, TANIMOTO[0])}.",
+        "",
+        "The recipe was chosen on half of these targets. The lead in AUROC over Tanimoto to the "
+        f"nearest is {_lead(results.of_targets(TUNED, True), TANIMOTO[0])} on these, and "
+        f"{_lead(results.of_targets(TUNED, False), TANIMOTO[0])} on the others; over the spread of "
+        f"the model {_lead(results.of_targets(TUNED, True), SPREAD)}, and "
+        f"{_lead(results.of_targets(TUNED, False), SPREAD)}.",
+        "",
+    ]
+
+
+def _lead(results: Results, rival: str) -> str:
+    """Mean lead in AUROC of the worst fifth, wins, and Wilcoxon's p over targets."""
+    metric = "auroc_worst"
+    leads = results.by_target(OURS, metric) - results.by_target(rival, metric)
+    p = float(scipy.stats.wilcoxon(leads).pvalue)
+    told = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return f"{leads.mean():+.3f} ({int((leads > 0).sum())} of {len(leads)} targets, {told})"
 
 
 def _wins(results: Results, rival: str) -> int:
@@ -160,19 +185,27 @@ def _wins(results: Results, rival: str) -> int:
 
 
 def _reached(results: Results) -> list[str]:
+    columns = {f"{len(results.seeds)} seeds": results}
+    if set(FIRST) < set(results.seeds):
+        columns["the first three"] = results.of_seeds(FIRST)
+        columns["the added"] = results.of_seeds(s for s in results.seeds if s not in FIRST)
+    found = [_goals(each) for each in columns.values()]
+    rows = [[name, aim, *values] for (name, aim), *values in zip(TO_REACH.items(), *found)]
+    return markdown(("error model", "to reach", *columns), rows)
+
+
+def _goals(results: Results) -> list[str]:
     tanimoto = min(_wins(results, rival) for rival in TANIMOTO)
     width = results.interval(OURS, "id_width") / results.interval("constant", "id_width")
-    found = (
+    return [
         f"{results.by_target(OURS, 'auroc_worst').mean():.3f}",
         f"{results.by_target(OURS, 'spearman').mean():.3f}",
-        f"{_wins(results, 'spread of the model')} of {len(results.kept)}",
-        f"{tanimoto} of {len(results.kept)} (the fewer of both distances)",
+        f"{_wins(results, SPREAD)} of {len(results.kept)}",
+        f"{tanimoto} of {len(results.kept)}",
         f"{results.interval(OURS, 'id_coverage'):.3f}",
         f"{results.interval(OURS, 'ood_coverage'):.3f}",
         f"{width:.2f}",
-    )
-    rows = [[name, aim, value] for (name, aim), value in zip(TO_REACH.items(), found)]
-    return markdown(("error model", "to reach", "measured"), rows)
+    ]
 
 
 def _scores(results: Results) -> list[str]:
@@ -207,7 +240,7 @@ def _by_model(results: Results) -> list[str]:
 
 
 def _by_seed(results: Results) -> list[str]:
-    """How far a figure moves with the splits alone."""
+    """How far a figure moves with the seed, which decides splits and fits."""
     names = (OURS, "spread of the model", *TANIMOTO)
     rows = []
     for seed in results.seeds:
