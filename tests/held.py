@@ -75,7 +75,7 @@ class HeldScoreChunk(ScoreChunk):
 
 def held_training_loop(config: dict[str, Any]) -> dict[str, Any]:
     """The training loop; waits after a checkpoint, when this run has reported enough of them."""
-    from pipeline.training.worker import loop
+    from pipeline.training.worker import loop  # imports torch: other jobs' drivers do without
 
     report, reported = loop.report, 0
 

@@ -21,12 +21,12 @@ DETECTORS = {
     "oe_mahalanobis": "pipeline.detectors.classical.gaussians:MahalanobisWithExposure",
     "oe_knn": "pipeline.detectors.classical.neighbours:KNearestWithExposure",
     "distance_lr": "pipeline.detectors.distance.distance_regression:DistanceRegression",
-    "energy_oe": "pipeline.detectors.property.property_detectors:EnergyWithExposure",
-    "msp": "pipeline.detectors.property.property_detectors:MaximumSoftmax",
-    "odin": "pipeline.detectors.property.property_detectors:Odin",
-    "energy": "pipeline.detectors.property.property_detectors:FreeEnergy",
-    "mc_dropout": "pipeline.detectors.property.property_detectors:MonteCarloDropout",
-    "ensemble": "pipeline.detectors.property.property_detectors:Ensemble",
+    "energy_oe": "pipeline.detectors.property_heads.property_detectors:EnergyWithExposure",
+    "msp": "pipeline.detectors.property_heads.property_detectors:MaximumSoftmax",
+    "odin": "pipeline.detectors.property_heads.property_detectors:Odin",
+    "energy": "pipeline.detectors.property_heads.property_detectors:FreeEnergy",
+    "mc_dropout": "pipeline.detectors.property_heads.property_detectors:MonteCarloDropout",
+    "ensemble": "pipeline.detectors.property_heads.property_detectors:Ensemble",
 }
 
 

@@ -29,7 +29,8 @@ from pipeline.training.outputs import CHECKPOINT_FOLDER
 from pipeline.training.settings import TrainSettings
 from pipeline.training.training_set import as_split
 from pipeline.trust.errors.conformal import least_molecules
-from pipeline.trust.errors.error_model import ErrorModel, Trusted
+from pipeline.trust.errors.error_model import ErrorModel
+from pipeline.trust.errors.trusted import Trusted
 from pipeline.trust.labels import checked_labels
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Whether labels serve to tell errors, and which molecules intervals are calibrated on."""
+"""Whether labels, and what else a user gives, serve to tell errors; who calibrates intervals."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load as read_safetensors
 
 from pipeline.detectors.base import Detector
-from pipeline.detectors.property import property_head
+from pipeline.detectors.property_heads import property_head
 from pipeline.detectors.registry import (
     DETECTORS,
     ENERGY_HEADS,

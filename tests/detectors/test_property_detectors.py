@@ -8,8 +8,8 @@ import torch
 from scipy.special import expit, logsumexp, softmax
 from torch import nn
 
-from pipeline.detectors.property import property_head
-from pipeline.detectors.property.property_detectors import (
+from pipeline.detectors.property_heads import property_head
+from pipeline.detectors.property_heads.property_detectors import (
     EnergyWithExposure,
     Ensemble,
     FreeEnergy,
@@ -17,7 +17,7 @@ from pipeline.detectors.property.property_detectors import (
     MonteCarloDropout,
     Odin,
 )
-from pipeline.detectors.property.property_head import Exposure, Task, train_layers
+from pipeline.detectors.property_heads.property_head import Exposure, Task, train_layers
 from pipeline.runtime.errors import InputError
 from tests.detectors.made_inputs import (
     binary_labels,

@@ -189,7 +189,7 @@ def write_suite(folder: Path, cells: pa.Table | None = None) -> dict:
 
 
 def _statistics(groups: list[dict]) -> dict:
-    """As `suite.compared` makes them, the first encoder/detector as reference."""
+    """As `suite.results.compared` makes them, the first encoder/detector as reference."""
     areas: dict[str, dict[str, float | None]] = {}
     for group in groups:
         if group["data"] == group["test_data"]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.numpy
 import safetensors.torch
 
 from pipeline.detectors.distance.distance_regression import DistanceRegression

@@ -11,7 +11,7 @@ import safetensors.torch
 
 from pipeline.detectors.feature_space import Described, FeatureSpace
 from pipeline.detectors.heads.energy_head import EnergyHead, energies_of
-from pipeline.detectors.property import property_head
+from pipeline.detectors.property_heads import property_head
 from pipeline.detectors.registry import DETECTORS, ENERGY_HEADS, detector_class, needs
 from pipeline.molecules.features.descriptors import descriptor_values
 from pipeline.molecules.features.fingerprints import ecfp4

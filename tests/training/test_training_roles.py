@@ -31,6 +31,3 @@ def test_folds_have_clusters_alike_in_number_and_size():
         assert not names[0] & names[1] and len(names[0]) == len(names[1]) == 15
         assert abs((folds == 0).mean() - 0.5) < 0.05
     assert [len(set(training_roles._dealt(np.arange(k), rng))) for k in (4, 5, 7)] == [2, 2, 2]
-
-
-# --- errors -----------------------------------------------------------------------------------

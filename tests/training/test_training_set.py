@@ -211,6 +211,9 @@ def test_the_folds_of_a_library_are_disjoint_and_both_train_and_validate(home):
     assert any("like the library" in note for note in source.notes)
 
 
+# --- errors -----------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -1,4 +1,4 @@
-"""The store's tables of molecules: features, conformers, trunk, residues.
+"""What the store keeps of molecules: features, conformers, trunk, residues; whose structures.
 
 Read `tables.py` first.
 """

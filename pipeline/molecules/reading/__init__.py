@@ -1,4 +1,6 @@
-"""Files of any format, from bytes to rows of text; nothing here knows what a molecule is.
+"""Files of any format, from bytes to rows of text.
+
+In them `columns` then finds which column is what, and `raw_rows` makes rows of one form.
 
 In: a file's address and format. Out: a `Content` (its columns, and its rows piece by piece, each
 with its place in the file), whose rows are those that the file has at any size: a row that

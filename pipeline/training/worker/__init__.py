@@ -1,4 +1,4 @@
-"""What runs on Ray Train's workers: rows of features in, a trained head out.
+"""What runs on Ray Train's workers, and what the driver hands them: features or trunk in, head out.
 
 Read `loop.py` first.
 """

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.detectors.base import Inputs, check_width
 from pipeline.detectors.kept import KeptDetector, Training
-from pipeline.detectors.property.property_head import (
+from pipeline.detectors.property_heads.property_head import (
     HIDDEN,
     Exposure,
     Layers,
