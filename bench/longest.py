@@ -24,7 +24,7 @@ from bench.report import cpu_name, markdown
 
 SAMPLE_SECONDS, SMOOTHED = 0.25, 4  # samples that one moment is the mean of
 ALL_BUSY = 0.9 * psutil.cpu_count()  # cores; Ray's own pauses take the rest
-EQUAL_ROWS = 64  # of the other side; some tens, so that tasks are as long as ours
+EQUAL_ROWS = 64  # molecules a task, of the other side
 EQUAL_COUNTS = f"""
 from pipeline.encoding import graph
 

@@ -220,7 +220,10 @@ def frozen(targets: list[Target], seeds: Sequence[int], path: Path) -> tuple[dic
             for target in targets
         }
         path.write_text(json.dumps(content))
-    return json.loads(path.read_text()), hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    kept = json.loads(path.read_text())
+    if any(str(seed) not in parts for parts in kept.values() for seed in seeds):
+        raise SystemExit(f"{path} has splits of fewer seeds: give another --out, or move it away")
+    return kept, hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def main() -> None:
@@ -229,7 +232,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for splits and results")
     parser.add_argument("--store", default=".molsieve", help="store of features (--cache_root)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--seeds", type=int, nargs="+", choices=SEEDS, default=list(SEEDS))
     given = parser.parse_args()
     torch.set_num_threads(1)
     given.out.mkdir(parents=True, exist_ok=True)

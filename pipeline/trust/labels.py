@@ -1,4 +1,4 @@
-"""Whether labels, and what else a user gives, serve to tell errors; who calibrates intervals."""
+"""Whether labels serve to tell errors, and which molecules intervals are calibrated on."""
 
 from __future__ import annotations
 
@@ -71,13 +71,3 @@ def held_out(count: int, seed: int) -> np.ndarray:
     """Rows of a seeded sample of `count` molecules that calibrates intervals."""
     size = max(round(count * CALIBRATION), LEAST_CALIBRATION)
     return np.sort(np.random.default_rng(seed).permutation(count)[:size])
-
-
-def check_given(name: str, wanted: bool, values: np.ndarray | None) -> None:
-    """InputError if what a user gives of their own model is not what the error model has."""
-    if wanted and values is None:
-        raise InputError(
-            f"the error model was fitted with {name} of your own model: give these molecules' too"
-        )
-    if values is not None and not wanted:
-        raise InputError(f"the error model was fitted without {name} of your own: leave them out")

@@ -23,13 +23,12 @@ from pipeline.report.blocks import (
 from pipeline.report.figures.heat_map import heat_map
 from pipeline.report.figures.rank_diagram import rank_diagram
 from pipeline.report.reading import Folder
-from pipeline.report.sections.suite_table import method_name, method_table
+from pipeline.report.sections.suite_table import Group, method_name, method_table
 from pipeline.report.settings import ReportSettings
 from pipeline.runtime.text import some
 from pipeline.suite.results import tables
 from pipeline.suite.results.table import DONE
 
-Group = Mapping[str, Any]
 CELLS, SUMMARY = "cells.parquet", "summary.json"
 REACH = (0.5, 1.0)  # AUROC of no colour and of full colour
 MOST_RANKED, MOST_MAPPED, MOST_WARNINGS = 24, 60, 12  # methods of a figure; warnings

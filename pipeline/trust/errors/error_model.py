@@ -31,7 +31,7 @@ from pipeline.trust.errors.prepared import Prepared
 from pipeline.trust.errors.ranker import ErrorRanker
 from pipeline.trust.errors.saved import known_of, saved_known
 from pipeline.trust.errors.trusted import Trusted
-from pipeline.trust.labels import check_finite, check_given
+from pipeline.trust.labels import check_finite
 from pipeline.trust.models.gaussian_process import MOST
 from pipeline.trust.models.property_models import (
     PropertyModel,
@@ -175,8 +175,8 @@ class ErrorModel:
             If `predictions`, or `spread`, are missing that the model was fitted with, or are given
             and it was fitted without.
         """
-        check_given("predictions", self.property_model is None, predictions)
-        check_given("spread", SPREAD in self.out_of_fold.names, spread)
+        _check_given("predictions", self.property_model is None, predictions)
+        _check_given("spread", SPREAD in self.out_of_fold.names, spread)
         asked = Described(bits, views, descriptors)
         made = self._predict(asked, predictions, spread, jobs)
         fitted_on = np.full(len(asked), -1) if own is None else np.asarray(own)
@@ -287,3 +287,12 @@ class ErrorModel:
             rest["row"],
             OutOfFold(tuple(about["inputs"]), rest["inputs"], rest["prediction"]),
         )
+
+
+def _check_given(name: str, wanted: bool, values: np.ndarray | None) -> None:
+    if wanted and values is None:
+        raise InputError(
+            f"the error model was fitted with {name} of your own model: give these molecules' too"
+        )
+    if values is not None and not wanted:
+        raise InputError(f"the error model was fitted without {name} of your own: leave them out")
