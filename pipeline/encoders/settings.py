@@ -35,7 +35,7 @@ class EncoderSettings(ConformerSettings):
     """Order of the special tokens in the checkpoint's embedding; auto finds the padding row."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Precision of the matrix products of unimol, unimol2, minimol and esm; auto: bf16 on GPUs and
-    on CPUs with bf16 units, else fp32."""
+    on CPUs that are faster in it, else fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the encoder and the trainer; auto takes GPUs if the cluster has any."""
     finetuned: str | None = None

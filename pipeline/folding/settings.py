@@ -28,8 +28,8 @@ class FoldSettings(SourceSettings, StoreSettings, OutputSettings):
     recycles: int | None = bounded(None, least=0)
     """Times that ESMFold's result goes into its trunk again; default: as its config says (3)."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Precision of ESMFold's matrix products; auto: bf16 on GPUs and on CPUs with bf16 units, else
-    fp32. It refuses fp16, which gives NaN."""
+    """Precision of ESMFold's matrix products; auto: bf16 on GPUs and on CPUs that are faster in it,
+    else fp32. It refuses fp16, which gives NaN."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of ESMFold; auto takes GPUs if the cluster has any."""
     fold_workers: int | None = bounded(None, least=1)

@@ -11,12 +11,12 @@ def default_precision(device: str) -> str:
     """The precision that "auto" means on a device.
 
     bf16 on GPUs since Ampere (taken for granted where this machine has no GPU to ask) and on
-    CPUs with units for it; fp16 on older GPUs, fp32 on other CPUs.
+    CPUs that are faster in it; fp16 on older GPUs, fp32 on other CPUs.
     """
     if device.startswith("cuda"):
         old = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] < 8
         return "fp16" if old else "bf16"
-    return "bf16" if multiplies_natively(torch.bfloat16) else "fp32"
+    return "bf16" if faster_in_bf16() else "fp32"
 
 
 def settled(device: str, precision: str) -> tuple[torch.device, torch.dtype]:
@@ -52,3 +52,17 @@ def multiplies_natively(dtype: torch.dtype) -> bool:
     if dtype == torch.bfloat16:
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return dtype == torch.float32 or torch.cpu._is_amx_fp16_supported()
+
+
+def faster_in_bf16() -> bool:
+    """Whether this CPU's matrix products are faster in bf16 than in float32.
+
+    So they are with AMX, and with AVX-512's bf16 alone on AMD's cores and Intel's first. Intel's
+    cores since Sapphire Rapids, which have AVX-512 FP16 too, are made for AMX; where a virtual
+    machine hides that, a product in bf16 takes 1.8 times as long as in float32 (bench/minimol.md).
+    """
+    if torch.cpu._is_amx_tile_supported():
+        return True
+    has = torch.cpu.get_capabilities()
+    made_for_amx = "Intel" in has.get("cpu_name", "") and has.get("avx512_fp16", False)
+    return multiplies_natively(torch.bfloat16) and not made_for_amx

@@ -51,7 +51,7 @@ class Folded(NamedTuple):
 
 
 def folding_precision(device: str, precision: str) -> str:
-    """The precision that a setting means on a device: auto is bf16 where it has units for it."""
+    """The precision that a setting means on a device: auto is bf16 where that is faster."""
     if precision == "auto":
         return "bf16" if default_precision(device) == "bf16" else "fp32"
     return precision

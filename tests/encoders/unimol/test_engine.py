@@ -108,9 +108,32 @@ def test_gaussians_of_narrow_and_wide_channels(device):
     torch.testing.assert_close(made.double(), expected, rtol=1e-4, atol=2e-4)
 
 
-def test_bf16_is_the_default_where_the_cpu_has_units_for_it(monkeypatch, small_weights):
-    for native, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(precision_module, "multiplies_natively", lambda dtype, n=native: n)
+@pytest.mark.parametrize(
+    ("amx", "avx512_bf16", "cpu", "avx512_fp16", "expected"),
+    [
+        (True, True, "Intel Xeon", True, "bf16"),
+        (False, True, "Intel Xeon", True, "fp32"),  # made for AMX, which is hidden
+        (False, True, "Intel Xeon", False, "bf16"),  # Cooper Lake
+        (False, True, "AMD EPYC", True, "bf16"),
+        (False, False, "AMD EPYC", False, "fp32"),
+    ],
+)
+def test_bf16_is_the_default_where_the_cpu_is_faster_in_it(
+    amx, avx512_bf16, cpu, avx512_fp16, expected, monkeypatch
+):
+    capabilities = {"cpu_name": cpu, "avx512_fp16": avx512_fp16}
+    for name, found in {
+        "_is_amx_tile_supported": amx,
+        "_is_avx512_bf16_supported": avx512_bf16,
+        "get_capabilities": capabilities,
+    }.items():
+        monkeypatch.setattr(torch.cpu, name, lambda found=found: found)
+    assert precision_module.default_precision("cpu") == expected
+
+
+def test_the_default_precision_is_the_encoders(monkeypatch, small_weights):
+    for faster, expected in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(precision_module, "faster_in_bf16", lambda faster=faster: faster)
         assert precision_module.default_precision("cpu") == expected
         assert precision_module.default_precision("cuda") == "bf16"
         encoder = load_encoder("unimol", weights=str(small_weights), device="cpu")
