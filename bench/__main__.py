@@ -15,7 +15,7 @@ from pathlib import Path
 
 ALONE = (
     "encode", "longest", "encode_smiles", "heads", "startup", "suite", "page", "finetune",
-    "engine", "unimol2", "precision", "sampling", "int8", "mini", "read", "splits", "nodes",
+    "feeding", "engine", "unimol2", "precision", "sampling", "int8", "mini", "read", "splits", "nodes",
 )  # fmt: skip
 
 

@@ -25,6 +25,8 @@ class Encoder(Protocol):
         graph too, since a file's atoms stand in an order of their own.
     uses_torch : whether it computes with torch, on a GPU if there is one. One that does not works
         on CPU cores, whatever the device, and its workers are spared the import.
+    graph : "module:class" of what `prepare` returns, where that takes so long that tasks on all
+        cores do it for encoders on GPUs; None where it does not. See `pipeline.encoders.graphs`.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Encoder(Protocol):
     needs_conformers: bool
     takes_given_structures: bool
     uses_torch: bool
+    graph: str | None
 
     @staticmethod
     def identity(**settings: Any) -> dict[str, Any]:

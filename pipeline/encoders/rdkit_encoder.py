@@ -32,6 +32,7 @@ class RdkitEncoder:
     needs_conformers = False
     takes_given_structures = False
     uses_torch = False
+    graph = None
 
     @staticmethod
     def core_seconds(weights: str | None) -> float:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import ray.data
 
 from pipeline.conformers.conformer import NVMOLKIT
+from pipeline.encoders import encoder_class
 from pipeline.encoding.cost.expected_work import expected_seconds
 from pipeline.encoding.in_store.tables import Tables
 from pipeline.encoding.lookup import Pending
@@ -23,6 +24,7 @@ from pipeline.encoding.steps import (
     EncodeBatch,
     MakeConformersOnGpu,
     make_conformers,
+    make_graphs,
     read_conformers,
 )
 from pipeline.runtime.nodes.cluster import cluster_cores
@@ -74,15 +76,28 @@ def fitted_to(pending: Pending, plan: EncodingPlan, pool: EncoderPool) -> Encode
 
 
 def rows_to_encode(pending: Pending, step: dict[str, Any], pool: EncoderPool) -> ray.data.Dataset:
-    """Rows of TO_ENCODE: conformers made now, and those that the store has."""
+    """Rows of TO_ENCODE: conformers made now, and those that the store has.
+
+    Of an encoder without conformers rows of TO_EMBED, where its actors make what they read.
+    """
     tables = step["plan"].tables
     rows = ray.data.from_arrow(longest_first(pending.unmade, tables))
-    if tables.conformers is None:
-        return rows
-    stored = ray.data.from_arrow(in_slices(pending.stored)).map_batches(
-        read_conformers, fn_kwargs={"tables": tables}, **ON_A_CORE
-    )
-    return with_conformers(rows, step, pool).union(stored)
+    if tables.conformers is not None:
+        stored = ray.data.from_arrow(in_slices(pending.stored)).map_batches(
+            read_conformers, fn_kwargs={"tables": tables}, **ON_A_CORE
+        )
+        rows = with_conformers(rows, step, pool).union(stored)
+    if graphs_by_tasks(step["plan"], pool):
+        rows = rows.map_batches(make_graphs, fn_kwargs=step, **ON_A_CORE)
+    return rows
+
+
+def graphs_by_tasks(plan: EncodingPlan, pool: EncoderPool) -> bool:
+    """Whether tasks on all cores make what encoders read, so that a GPU waits for no single core.
+
+    On CPUs each core has an encoder, which makes its own.
+    """
+    return pool.device == "cuda" and encoder_class(plan.settings.foundation_model).graph is not None
 
 
 def with_conformers(

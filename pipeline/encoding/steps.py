@@ -15,6 +15,7 @@ from pipeline.conformers.child_process import IsolatedEmbedder
 from pipeline.conformers.conformer import NVMOLKIT, Conformer
 from pipeline.conformers.settings import ConformerSettings
 from pipeline.encoders import Encoder, encoder_class, load_encoder
+from pipeline.encoders.graphs import graph_class, packed, unpacked
 from pipeline.encoding.in_store.residue_table import fits, residue_table
 from pipeline.encoding.in_store.structures import rows_of, structure_of_row
 from pipeline.encoding.in_store.tables import (
@@ -24,6 +25,7 @@ from pipeline.encoding.in_store.tables import (
     TO_EMBED,
     TO_ENCODE,
     Tables,
+    in_schema,
 )
 from pipeline.encoding.plan import EncoderPool, EncodingPlan
 from pipeline.runtime import dashboard_metrics, telemetry
@@ -31,6 +33,7 @@ from pipeline.runtime.errors import RowRejected
 from pipeline.store.keyed_table import features_table
 
 NOT_FINITE = "the encoder's features are not finite"
+ENCODE = "encode"  # the stage of what an encoder, or its featurizer, cannot take
 TOO_LARGE = "a residue's feature is too large for float16: --residue_features float32"
 
 
@@ -100,11 +103,45 @@ def read_conformers(places: pa.Table, tables: Tables) -> pa.Table:
         return TO_ENCODE.empty_table()
     found = tables.conformers.read_places(places)
     found = found.append_column("smiles", places["smiles"])
-    nothing = pa.nulls(found.num_rows, pa.string())
     structures = [structure_of_row(row, tables) for row in rows_of(found)]
     found = found.append_column("structure", pa.array(structures, pa.string()))
-    columns = [found[n] if n in found.column_names else nothing for n in TO_ENCODE.names]
-    return pa.table(columns, schema=TO_ENCODE)
+    return in_schema(found, TO_ENCODE)
+
+
+def make_graphs(rows: pa.Table, plan: EncodingPlan, run: str) -> pa.Table:
+    """Rows of TO_ENCODE with what the encoder reads of each, made on this core.
+
+    Parameters
+    ----------
+    rows : some columns of TO_ENCODE.
+    """
+    table, kind = in_schema(rows, TO_ENCODE), graph_class(plan.settings.foundation_model)
+    made = {name: table[name].to_pylist() for name in ("stage", "reason", "graph", "graph_seconds")}
+    refused = []
+    for place, row in enumerate(rows_of(table)):
+        if row["reason"] is not None:
+            continue
+        started = time.perf_counter()
+        try:
+            made["graph"][place] = packed(kind.of_row(row))
+        except RowRejected as rejection:
+            made["stage"][place], made["reason"][place] = ENCODE, str(rejection)
+            refused.append(place)
+        made["graph_seconds"][place] = time.perf_counter() - started
+    for name, values in made.items():
+        field = TO_ENCODE.field(name)
+        place = TO_ENCODE.get_field_index(name)
+        table = table.set_column(place, field, pa.array(values, field.type))
+    dashboard_metrics.count("graph_busy_seconds", pc.sum(table["graph_seconds"]).as_py() or 0)
+    _keep_rejections(table.take(pa.array(refused, pa.int64())), plan.tables, run)
+    return table
+
+
+def _keep_rejections(rows: pa.Table, tables: Tables, run: str) -> None:
+    dashboard_metrics.count("rejected", rows.num_rows, stage=ENCODE)
+    # In another precision, or without residues, the feature can be had.
+    kept = rows.filter(pc.not_equal(rows["reason"], TOO_LARGE))
+    tables.feature_rejections.write(kept.select(REJECTIONS.names), run)
 
 
 def pooled_encoder(plan: EncodingPlan, pool: EncoderPool) -> Encoder:
@@ -156,14 +193,14 @@ class EncodeBatch:
             if row.get("reason") is not None:
                 continue
             try:
-                prepared.append(self.encoder.prepare(row))
+                prepared.append(self._input(row))
                 ready.append(row)
             except RowRejected as rejection:
-                row |= {"stage": "encode", "reason": str(rejection)}
+                row |= {"stage": ENCODE, "reason": str(rejection)}
         reasons, features = self._encode(ready, prepared)
         for row, reason in zip(ready, reasons):
             if reason is not None:
-                row |= {"stage": "encode", "reason": reason}
+                row |= {"stage": ENCODE, "reason": reason}
 
         measured = self._measured(started, len(rows))
         outcome = pa.Table.from_pylist(
@@ -171,17 +208,17 @@ class EncodeBatch:
             schema=OUTCOMES,
         )
         # Not those that the store rejected before.
-        mine = pc.and_(
-            pc.equal(outcome["stage"], "encode").fill_null(False), pa.array(fresh, pa.bool_())
-        )
-        # In another precision, or without residues, the feature can be had.
-        kept = pc.and_(mine, pc.not_equal(outcome["reason"], TOO_LARGE).fill_null(True))
+        mine = pc.and_(outcome["reason"].is_valid(), pa.array(fresh, pa.bool_()))
         dashboard_metrics.count("encoded", features.num_rows)
-        dashboard_metrics.count("rejected", pc.sum(mine).as_py() or 0, stage="encode")
-        self.tables.feature_rejections.write(
-            outcome.filter(kept).select(REJECTIONS.names), self.run
-        )
+        _keep_rejections(outcome.filter(mine), self.tables, self.run)
         return outcome, features
+
+    def _input(self, row: dict[str, Any]) -> Any:
+        """A row as the encoder's input, which a task may have made already."""
+        graph = row.pop("graph", None)
+        if graph is None:
+            return self.encoder.prepare(row)
+        return unpacked(graph, graph_class(self.encoder.name))
 
     def _measured(self, started: float, rows: int) -> dict[str, Any]:
         """What every row of a batch says of it."""

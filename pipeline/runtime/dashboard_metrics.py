@@ -12,6 +12,7 @@ COUNTERS = {
     "rejected": "Molecules rejected, by stage",
     "conformers": "Conformers made",
     "conformer_busy_seconds": "Core seconds spent on conformers",
+    "graph_busy_seconds": "Core seconds spent on graphs for encoders on GPUs",
     "encoded": "Molecules encoded",
     "encoder_busy_seconds": "Seconds that encoders worked",
     "encoder_waiting_seconds": "Seconds that encoders waited for molecules",

@@ -16,7 +16,7 @@ import ray
 import ray.data
 
 from pipeline.conformers.conformer import NVMOLKIT
-from pipeline.encoding.graph import ON_A_CORE
+from pipeline.encoding.graph import ON_A_CORE, graphs_by_tasks
 from pipeline.encoding.lookup import known, refused, unique, without
 from pipeline.encoding.plan import EncoderPool, EncodingPlan
 from pipeline.encoding.short_work import (
@@ -39,6 +39,7 @@ from pipeline.scoring.steps import (
     read_chunks,
     ready_chunk,
     unpacked,
+    with_graphs,
 )
 from pipeline.scoring.verdicts import Judge
 from pipeline.store.keyed_table import new_run_stamp
@@ -85,7 +86,13 @@ def scoring_graph(
         .repartition(target_num_rows_per_block=1)
         .map_batches(look_up, fn_kwargs={"step": step, "parser": parser_of(settings)}, **ONE_CHUNK)
     )
-    return _with_conformers(chunks, step, plans, pool).map_batches(
+    chunks = _with_conformers(chunks, step, plans, pool)
+    views = [view for view, plan in plans.items() if graphs_by_tasks(plan, pool)]
+    if views:
+        chunks = chunks.map_batches(
+            with_graphs, fn_kwargs={"step": step, "views": views}, **ONE_CHUNK
+        )
+    return chunks.map_batches(
         ScoreChunk,
         fn_constructor_kwargs={
             "step": step, "pool": pool, "judge": ray.put(judge.ready()),

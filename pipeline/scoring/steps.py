@@ -7,7 +7,7 @@ tear one apart: a chunk's scores are in one file, written once.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,10 +19,16 @@ import ray
 from pipeline.encoding.cost.stage_times import nodes_of, shares_of
 from pipeline.encoding.in_store.given_structures import given_rows
 from pipeline.encoding.in_store.structures import with_structures
-from pipeline.encoding.in_store.tables import CONFORMERS, OUTCOMES, REJECTIONS, TO_ENCODE
+from pipeline.encoding.in_store.tables import (
+    CONFORMERS,
+    OUTCOMES,
+    REJECTIONS,
+    TO_ENCODE,
+    in_schema,
+)
 from pipeline.encoding.lookup import known, pending_of, refused, unique, without
 from pipeline.encoding.plan import EncoderPool, EncodingPlan
-from pipeline.encoding.steps import EncodeBatch, make_conformers, read_conformers
+from pipeline.encoding.steps import EncodeBatch, make_conformers, make_graphs, read_conformers
 from pipeline.molecules.folders import DataFile
 from pipeline.molecules.formats import stream_rows
 from pipeline.molecules.kinds import SMILES, Kind, named_for
@@ -121,9 +127,9 @@ def _look_up(parsed: pa.Table, plan: EncodingPlan, run: str) -> dict[str, pa.Tab
         usable = given.filter(given["reason"].is_null())
         tables.conformers.write(usable.select(CONFORMERS.names), run)
     pending = pending_of(without(todo, given), plan)
-    unmade, ready = pending.unmade, [_as(rejected, TO_ENCODE), given]
+    unmade, ready = pending.unmade, [in_schema(rejected, TO_ENCODE), given]
     if tables.conformers is None:
-        unmade, ready = unmade.slice(0, 0), [*ready, _as(unmade, TO_ENCODE)]
+        unmade, ready = unmade.slice(0, 0), [*ready, in_schema(unmade, TO_ENCODE)]
     elif pending.stored.num_rows:
         ready.append(read_conformers(pending.stored, tables))
     return {
@@ -151,6 +157,16 @@ class Embed:
                 )
                 chunk = _with_table(chunk, of_view("unmade", view), unmade.slice(0, 0))
         return chunk
+
+
+def with_graphs(chunk: pa.Table, step: Step, views: Sequence[str]) -> pa.Table:
+    """`chunk` with what some views' encoders read of its molecules; see `make_graphs`."""
+    plans = ray.get(step.plans)
+    for view in views:
+        name = of_view("molecules", view)
+        made = make_graphs(unpacked(chunk[name][0]), plans[view], step.run)
+        chunk = _with_table(chunk, name, made)
+    return chunk
 
 
 def ready_chunk(chunk: pa.Table, step: Step, parser: Parser) -> pa.Table:
@@ -186,7 +202,7 @@ class ScoreChunk:
             features[view] = [had] if had.num_rows else []
             molecules = unpacked(chunk[of_view("molecules", view)][0])
             if molecules["reason"].null_count == 0:  # none, or all refused: no encoder is needed
-                outcomes.append(_as(molecules, OUTCOMES))
+                outcomes.append(in_schema(molecules, OUTCOMES))
                 continue
             outcome, made = self._encoder(view).encode(molecules)
             outcomes.append(outcome)
@@ -282,12 +298,3 @@ def _row(chunk: pa.Table, **tables: pa.Table) -> pa.Table:
 def _with_table(chunk: pa.Table, name: str, table: pa.Table) -> pa.Table:
     content = pa.array([packed(table)], pa.large_binary())
     return chunk.set_column(chunk.column_names.index(name), name, content)
-
-
-def _as(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Rows that have some of a schema's columns in it; the others are null."""
-    columns = [
-        rows[field.name] if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)

@@ -62,6 +62,7 @@ class EsmEncoder:
     needs_conformers = False
     takes_given_structures = False
     uses_torch = True
+    graph = None
 
     @staticmethod
     def core_seconds(weights: str | None) -> float:

@@ -62,6 +62,7 @@ class MiniMolEncoder:
     needs_conformers = False
     takes_given_structures = False
     uses_torch = True
+    graph = "pipeline.encoders.minimol.featurizer:MolGraph"
 
     @staticmethod
     def core_seconds(weights: str | None) -> float:
@@ -123,9 +124,9 @@ class MiniMolEncoder:
 
     def prepare(self, row: Mapping[str, Any]) -> MolGraph:
         """A row's `smiles` as MiniMol's graph; raises RowRejected as `encode_smiles`."""
-        from pipeline.encoders.minimol.featurizer import featurize
+        from pipeline.encoders.minimol.featurizer import MolGraph
 
-        return featurize(row["smiles"])
+        return MolGraph.of_row(row)
 
     def encode_prepared(self, graphs: Sequence[MolGraph]) -> np.ndarray:
         """Features (n, 512) float32 of graphs that `prepare` made, in order.

@@ -7,8 +7,9 @@ one pass over RDKit's atoms and one over its bonds.
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from rdkit import Chem, rdBase
@@ -58,6 +59,11 @@ class MolGraph(NamedTuple):
     eigenvalues: np.ndarray
     eigenvectors: np.ndarray
     returns: np.ndarray
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> MolGraph:
+        """That of a row's `smiles`; raises RowRejected as `featurize`."""
+        return featurize(row["smiles"])
 
 
 def featurize(smiles: str) -> MolGraph:

@@ -73,6 +73,7 @@ class UniMolEncoder:
     needs_conformers = True
     takes_given_structures = True
     uses_torch = True
+    graph = None
 
     @staticmethod
     def core_seconds(weights: str | None) -> float:

@@ -15,9 +15,14 @@ import numpy as np
 
 from pipeline.encoders.base import refuse_finetuned
 from pipeline.encoders.from_smiles import features_of_smiles
-from pipeline.encoders.unimol2.library import PACKAGE, check_installed, library
+from pipeline.encoders.unimol2.library import (
+    DEFAULT_MAX_ATOMS,
+    PACKAGE,
+    check_installed,
+    library,
+)
 from pipeline.encoders.unimol2.weights import checked_size, resolve_weights
-from pipeline.runtime.errors import InputError, RowRejected
+from pipeline.runtime.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +34,6 @@ if TYPE_CHECKING:
 check_installed()  # without the package, the import of this module fails
 
 CODE_VERSION = 1  # raise it when the same input would give other features
-DEFAULT_MAX_ATOMS = 256
 # Numbers that a pair of atoms takes at the peak of a layer, in float32: the outer product of both
 # atoms and some tensors of the pairs' width. On a CPU a batch shall stay small.
 PAIR_BYTES = 4 * (2 * 64**2 + 10 * 512)
@@ -64,6 +68,7 @@ class UniMol2Encoder:
     needs_conformers = True
     takes_given_structures = False
     uses_torch = True
+    graph = "pipeline.encoders.unimol2.graph:MolGraph"
 
     @staticmethod
     def core_seconds(weights: str | None) -> float:
@@ -163,19 +168,10 @@ class UniMol2Encoder:
         )  # fmt: skip
 
     def prepare(self, row: Mapping[str, Any]) -> MolGraph:
-        """One row with `smiles`, `atoms` (N,) and flat `coords` (3N,) as Uni-Mol2's graph.
+        """A row's `smiles`, `atoms` and `coords` as Uni-Mol2's graph; see `MolGraph.of_row`."""
+        from pipeline.encoders.unimol2.graph import MolGraph
 
-        Raises
-        ------
-        pipeline.runtime.errors.RowRejected
-            As `graph_of`, and if a coordinate is not finite.
-        """
-        from pipeline.encoders.unimol2.graph import graph_of
-
-        coords = np.asarray(row["coords"], np.float32).reshape(-1, 3)
-        if not np.isfinite(coords).all():
-            raise RowRejected("coordinates that are not finite")
-        return graph_of(row["smiles"], np.asarray(row["atoms"]), coords, self.max_atoms)
+        return MolGraph.of_row(row, self.max_atoms)
 
     def encode_prepared(self, graphs: Sequence[MolGraph]) -> np.ndarray:
         """Features (n, dim) float32 of graphs that `prepare` made, in order, in any mix of sizes.

@@ -8,8 +8,8 @@ Shapes: B molecules, N heavy atoms.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from rdkit import Chem, rdBase
 from scipy.sparse.csgraph import shortest_path
 from torch import Tensor
 
-from pipeline.encoders.unimol2.library import library
+from pipeline.encoders.unimol2.library import DEFAULT_MAX_ATOMS, library
 from pipeline.runtime.errors import RowRejected
 
 UNREACHABLE = 510
@@ -45,6 +45,20 @@ class MolGraph(NamedTuple):
     degrees: np.ndarray
     bonds: np.ndarray
     paths: np.ndarray
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any], max_atoms: int = DEFAULT_MAX_ATOMS) -> MolGraph:
+        """That of a row with `smiles`, `atoms` (N,) and flat `coords` (3N,).
+
+        Raises
+        ------
+        RowRejected
+            As `graph_of`, and if a coordinate is not finite.
+        """
+        coords = np.asarray(row["coords"], np.float32).reshape(-1, 3)
+        if not np.isfinite(coords).all():
+            raise RowRejected("coordinates that are not finite")
+        return graph_of(row["smiles"], np.asarray(row["atoms"]), coords, max_atoms)
 
 
 def graph_of(smiles: str, atoms: np.ndarray, coords: np.ndarray, max_atoms: int) -> MolGraph:

@@ -14,6 +14,7 @@ from types import ModuleType
 
 PACKAGE = "unimol_tools"
 LOGGER = "Uni-Mol Tools"
+DEFAULT_MAX_ATOMS = 256  # heavy atoms that the encoder takes of a molecule
 _one_at_a_time = Lock()
 
 

@@ -23,10 +23,11 @@ class Stages:
     ----------
     seconds : of the run, from its first molecule to its last.
     cores, encoders : CPU cores of the cluster, and encoder actors; none if the driver encoded.
-    on_gpu : whether encoders have GPUs, and the cores to the conformers alone.
+    on_gpu : whether encoders have GPUs, and conformers and graphs the cores to themselves.
     conformer_seconds : core seconds that conformers took.
     busy_seconds, waiting_seconds : seconds that encoders worked, and waited for molecules.
     tokens, padding : computed by encoders, and how many of them were padding.
+    graph_seconds : core seconds that tasks took for what encoders read, if tasks make that.
     nodes : molecules that each node made conformers of, and encoded.
     """
 
@@ -39,6 +40,7 @@ class Stages:
     waiting_seconds: float = 0.0
     tokens: float = 0.0
     padding: float = 0.0
+    graph_seconds: float = 0.0
     nodes: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
@@ -47,9 +49,12 @@ class Stages:
         return self.padding / max(1.0, self.tokens)
 
     @property
-    def conformer_share(self) -> float:
-        """Share of all cores' time that conformers took."""
-        return self.conformer_seconds / max(1e-9, self.cores * self.seconds)
+    def made_for_encoders(self) -> str:
+        """What tasks on CPU cores made, and the share of all cores' time that it took."""
+        seconds = self.conformer_seconds + self.graph_seconds
+        kinds = {"graphs": self.graph_seconds, "conformers": self.conformer_seconds}
+        made = " and ".join(kind for kind, took in kinds.items() if took) or "conformers"
+        return f"{made}: {seconds / max(1e-9, self.cores * self.seconds):.0%} of the cores' time"
 
     @property
     def idle_share(self) -> float:
@@ -61,8 +66,7 @@ class Stages:
         """What bounds the run, and what would make it faster."""
         if self.on_gpu:
             return (
-                f"conformers: {self.conformer_share:.0%} of the cores' time; encoders idle "
-                f"{self.idle_share:.0%}: {self._advice()}"
+                f"{self.made_for_encoders}; encoders idle {self.idle_share:.0%}: {self._advice()}"
             )
         work = self.conformer_seconds + self.busy_seconds
         if work < MOSTLY_WORK * self.cores * self.seconds:

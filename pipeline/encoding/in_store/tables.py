@@ -28,6 +28,7 @@ CONFORMERS = pa.schema(
 )
 # A row on its way to the encoder: a conformer (or a SMILES alone) and what kind of structure that
 # is to the encoder, or a rejection; and the core seconds that its conformer took, on which node.
+# Where tasks made it, what the encoder reads (`encoders.graphs`), and the core seconds of that.
 TO_ENCODE = pa.schema(
     [
         *REJECTIONS,
@@ -35,12 +36,16 @@ TO_ENCODE = pa.schema(
         ("structure", _TEXT),
         ("conformer_seconds", pa.float64()),
         ("conformer_node", _TEXT),
+        ("graph", pa.large_binary()),
+        ("graph_seconds", pa.float64()),
     ]
 )
 # The encoder's peaks up to this row, and this row's part of its batch's tokens, padding, and of the
 # seconds that the encoder worked on it and waited for it.
 PEAKS = ("gpu_gb", "resident_gb")
-SHARES = ("conformer_seconds", "tokens", "padding", "busy_seconds", "waiting_seconds")
+SHARES = (
+    "conformer_seconds", "graph_seconds", "tokens", "padding", "busy_seconds", "waiting_seconds",
+)  # fmt: skip
 MEASURED = (*PEAKS, *SHARES)
 NODES = ("conformer_node", "encoder_node")
 OUTCOMES = pa.schema(
@@ -50,6 +55,15 @@ OUTCOMES = pa.schema(
         *((name, _TEXT) for name in NODES),
     ]
 )
+
+
+def in_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows that have some of a schema's columns in it; the others are null."""
+    columns = [
+        rows[field.name] if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
 
 
 class TrunkSpec(NamedTuple):

@@ -13,6 +13,7 @@ from jobs import cli
 from jobs.encode import encode as encode_job
 from pipeline.encoders import load_encoder
 from pipeline.encoders.settings import EncoderSettings
+from pipeline.encoding import graph
 from pipeline.encoding.in_store.tables import Tables
 from pipeline.encoding.plan import check_structures, encoder_pool, plan_encoding
 from pipeline.encoding.settings import EncodeSettings
@@ -35,13 +36,22 @@ def encoded(smiles: list[str], root: Path, weights: Path, **changes) -> EncodeRe
     return encode(table, plan_encoding(settings))
 
 
+@pytest.mark.parametrize("by_tasks", [False, True])
 def test_features_come_from_the_conformers_that_unimol_has_made(
-    ray_session, encoder_in_process, checkpoint, small_weights, moses_smiles, tmp_path
-):
+    ray_session, encoder_in_process, checkpoint, small_weights, moses_smiles, tmp_path,
+    monkeypatch, by_tasks,
+):  # fmt: skip
+    """Graphs made by the encoder, or by tasks as for one on a GPU."""
+    kept = graph.graphs_by_tasks
+    monkeypatch.setattr(
+        graph, "graphs_by_tasks",
+        lambda plan, pool: by_tasks and kept(plan, pool._replace(device="cuda")),
+    )  # fmt: skip
     some = [*moses_smiles[:6], "CC[C](C)(C)[Ge]"]
     encoded(some[:4], tmp_path, small_weights, foundation_model="unimol")
     result = encoded(some, tmp_path, checkpoint)
     assert (result.encoded, result.rejected.num_rows) == (7, 0)
+    assert (result.stages.graph_seconds > 0) is by_tasks
     made = [path for path in tmp_path.glob("conformers/*/*.parquet")]
     assert len({path.parent for path in made}) == 1  # one table of conformers for both
     assert result.conformers.index().keys.size == 7
