@@ -15,7 +15,8 @@ from pathlib import Path
 
 ALONE = (
     "encode", "longest", "encode_smiles", "heads", "startup", "suite", "page", "finetune",
-    "feeding", "engine", "unimol2", "precision", "sampling", "int8", "mini", "read", "splits", "nodes",
+    "feeding", "engine", "bf16", "unimol2", "precision", "sampling", "int8", "mini", "read",
+    "splits", "nodes",
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from pipeline.encoders import load_encoder
 from pipeline.encoders.unimol.engine.cpu import CpuKernels
 from pipeline.encoders.unimol.engine.forward import Engine, _Layer
 from pipeline.encoders.unimol.model import UniMol
-from pipeline.encoders.unimol.precision import PRECISIONS, default_precision
+from pipeline.encoders.unimol.precision import PRECISIONS, multiplies_natively
 from pipeline.encoders.unimol.products import Product
 from pipeline.encoders.unimol.published_format import load_model
 
@@ -88,7 +88,7 @@ def main() -> None:
     from tests.reference import write_checkpoints
 
     torch.set_num_threads(1)
-    precision = default_precision("cpu")
+    precision = "bf16" if multiplies_natively(torch.bfloat16) else "fp32"
     dtype = PRECISIONS[precision]
     variants: dict[str, Callable[[UniMol], Callable[[Tensor, Tensor], Tensor]]] = {
         "the engine": lambda m: Engine(m, CpuKernels(dtype, m.config.heads)),

@@ -19,7 +19,7 @@ import pyarrow as pa
 import torch
 
 from bench.report import cpu_name, markdown
-from pipeline.encoders.minimol.batching import join, plan_batches
+from pipeline.encoders.minimol.batching import CPU_ATOMS, join, plan_batches
 from pipeline.encoders.minimol.featurizer import MolGraph
 from pipeline.encoders.settings import EncoderSettings
 from pipeline.encoding.in_store.tables import Tables
@@ -68,10 +68,13 @@ def started(root: str) -> tuple[EncodingPlan, EncodeBatch]:
     plan = EncodingPlan(settings, "cpu", None, tables)
     actor = EncodeBatch(plan, "run", EncoderPool(1, "cpu", 0, 0, MOLECULES))
 
+    features = np.random.RandomState(0).normal(size=(MOLECULES, actor.encoder.dim))
+    features = features.astype(np.float32)
+
     def joined(graphs: Sequence[MolGraph]) -> np.ndarray:
         for batch in plan_batches([len(graph.atoms) for graph in graphs], actor.encoder.budget):
             join(graphs[batch.start : batch.stop])
-        return np.zeros((len(graphs), actor.encoder.dim), np.float32)
+        return features[: len(graphs)]
 
     actor.encoder.encode_prepared = joined
     return plan, actor
@@ -89,9 +92,10 @@ def report(spent: dict[str, float], made: pa.Table) -> str:
         "# What one core of a GPU's encoder is done with",
         "",
         f"`python -m bench.feeding` on one of {os.cpu_count()} cores of {cpu_name()}, torch "
-        f"{torch.__version__}: {count:,} molecules of the shipped sample (HIV), MiniMol, CPU time, "
-        f"the best of {ROUNDS} rounds. An actor on a GPU has one core. Its forward pass is left "
-        "out, and so is what copying to a GPU takes; no GPU was there.",
+        f"{torch.__version__}: {count:,} molecules of the shipped sample (HIV), MiniMol, CPU "
+        f"time, the best of {ROUNDS} rounds. An actor on a GPU works on one thread, and reserves "
+        "no core. Its forward pass is left out (features are random numbers), and so is what "
+        f"copying to a GPU takes; no GPU was there. Batches are a CPU's, of {CPU_ATOMS:,} atoms.",
         "",
         *markdown(
             ("the actor", "ms a molecule", "molecules a second", "times"),
@@ -104,7 +108,9 @@ def report(spent: dict[str, float], made: pa.Table) -> str:
         "",
         f"A task makes {count / spent['the task']:,.0f} graphs a second on a core, of "
         f"{each / 1e3:.1f} kB each, so that one such actor takes what "
-        f"{spent['the task'] / spent['by tasks']:.0f} cores make.",
+        f"{spent['the task'] / spent['by tasks']:.0f} cores make. With the way through bytes a "
+        f"molecule takes {(spent['the task'] + spent['by tasks']) / spent['by itself']:.2f} times "
+        "the CPU time that it takes in the actor, so tasks are for several cores.",
         "",
     ])  # fmt: skip
 

@@ -98,7 +98,10 @@ def cost_of(tally: Tally, settings: CheckSettings, plan: EncodingPlan) -> Cost:
     each = costs or Costs(0, 0.0, 0.0, 0.0)
     pool = encoder_pool(plan.settings, plan.device)
     gpu = pool.device == "cuda"
-    core_hours = to_make * (each.conformer_seconds + (0 if gpu else each.encoder_seconds)) / 3600
+    core_seconds = (
+        each.conformer_seconds + each.graph_seconds + (0 if gpu else each.encoder_seconds)
+    )
+    core_hours = to_make * core_seconds / 3600
     gpu_hours = to_make * each.encoder_seconds / 3600 if gpu else 0.0
     return Cost(
         encoder={name: plan.tables.identity[name] for name in ("encoder", "weights")},

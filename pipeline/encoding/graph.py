@@ -35,6 +35,7 @@ TRUNK_BATCH, RESIDUE_BATCH = 512, 128
 # tasks every 0.1 s: on two simulated nodes ray.timeline shows a core idle for 0.1 to 0.2 s between
 # tasks. What a task has made it keeps at its end.
 TASK_SECONDS, TASK_ROWS = (1.5, 30.0), 384
+GRAPHS = 1024  # molecules of a task that makes nothing else: MiniMol's take 2 s
 # Molecules that are expected to take so long are tasks of their own. Only this share of the largest
 # comes first, the others stay mixed: who streams the store's shards needs batches of all sizes.
 HARD_SECONDS, LARGEST = 5.0, 0.05
@@ -81,13 +82,17 @@ def rows_to_encode(pending: Pending, step: dict[str, Any], pool: EncoderPool) ->
     Of an encoder without conformers rows of TO_EMBED, where its actors make what they read.
     """
     tables = step["plan"].tables
-    rows = ray.data.from_arrow(longest_first(pending.unmade, tables))
+    by_tasks = graphs_by_tasks(step["plan"], pool)
+    if by_tasks and tables.conformers is None:  # all that the tasks do
+        rows = ray.data.from_arrow(in_slices(pending.unmade, GRAPHS))
+    else:
+        rows = ray.data.from_arrow(longest_first(pending.unmade, tables))
     if tables.conformers is not None:
         stored = ray.data.from_arrow(in_slices(pending.stored)).map_batches(
             read_conformers, fn_kwargs={"tables": tables}, **ON_A_CORE
         )
         rows = with_conformers(rows, step, pool).union(stored)
-    if graphs_by_tasks(step["plan"], pool):
+    if by_tasks:
         rows = rows.map_batches(make_graphs, fn_kwargs=step, **ON_A_CORE)
     return rows
 
@@ -146,7 +151,7 @@ def longest_first(molecules: pa.Table, tables: Tables) -> list[pa.Table]:
     return tasks[1:] or tasks
 
 
-def in_slices(places: pa.Table) -> list[pa.Table]:
-    """Stored rows in parts of at most `TASK_ROWS`, as many as cores if they are few."""
-    size = int(np.clip(math.ceil(places.num_rows / cluster_cores()), 1, TASK_ROWS))
-    return [places.slice(start, size) for start in range(0, max(1, places.num_rows), size)]
+def in_slices(rows: pa.Table, most: int = TASK_ROWS) -> list[pa.Table]:
+    """Rows in parts of at most so many, as many parts as cores if they are few."""
+    size = int(np.clip(math.ceil(rows.num_rows / cluster_cores()), 1, most))
+    return [rows.slice(start, size) for start in range(0, max(1, rows.num_rows), size)]

@@ -114,7 +114,8 @@ class PretrainSettings(
     checkpoint_every: int = bounded(500, least=1)
     """Steps between held-out losses, and between checkpoints to resume from."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision of the matrix products; auto: bf16 where the hardware has it, else fp32."""
+    """Precision of the matrix products; auto: bf16 on GPUs since Ampere and on CPUs that
+    are faster in it, else fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the training; auto takes GPUs if the cluster has any."""
     weights_precision: Literal["fp32", "fp16"] = "fp32"

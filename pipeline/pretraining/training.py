@@ -74,7 +74,7 @@ def decided(settings: PretrainSettings, device: str) -> PretrainSettings:
     if settings.precision != "auto":
         return settings
     best = default_precision(device)
-    # fp16 would need its gradients scaled; those who have no bf16 units train in fp32.
+    # fp16 would need its gradients scaled.
     return replace(settings, precision="fp32" if best == "fp16" else best)
 
 

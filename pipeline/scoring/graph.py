@@ -29,16 +29,15 @@ from pipeline.molecules.folders import DataFile
 from pipeline.molecules.parsers import parser_of
 from pipeline.runtime.files import absolute
 from pipeline.runtime.nodes.tasks import by_tasks
+from pipeline.scoring.chunks import of_view, table_of
 from pipeline.scoring.settings import ScoreSettings
 from pipeline.scoring.steps import (
     Embed,
     ScoreChunk,
     Step,
     look_up,
-    of_view,
     read_chunks,
     ready_chunk,
-    unpacked,
     with_graphs,
 )
 from pipeline.scoring.verdicts import Judge
@@ -170,7 +169,7 @@ def expected_seconds(chunk: pa.Table, plans: dict[str, EncodingPlan]) -> float:
     """Roughly what encoding takes one core, of a chunk with its conformers."""
     seconds = 0.0
     for view, plan in plans.items():
-        molecules = unpacked(chunk[of_view("molecules", view)][0])
+        molecules = table_of(chunk, of_view("molecules", view))
         count = molecules.num_rows - pc.count(molecules["reason"]).as_py()
         seconds += count and count * core_seconds(plan)
     return seconds

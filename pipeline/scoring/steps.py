@@ -1,7 +1,6 @@
 """The steps of the scoring graph: what runs on the workers, one chunk of a library at a time.
 
-A chunk travels as one row, its tables as Arrow bytes in it, so that no step can mix chunks or
-tear one apart: a chunk's scores are in one file, written once.
+A chunk's scores are in one file, written once.
 """
 
 from __future__ import annotations
@@ -40,6 +39,7 @@ from pipeline.molecules.sources import FINGERPRINT, parse_block
 from pipeline.runtime import dashboard_metrics as metrics
 from pipeline.runtime import telemetry
 from pipeline.runtime.files import parquet_bytes, remove, write_atomically
+from pipeline.scoring.chunks import chunk_name, chunk_of, of_view, table_of, with_table
 from pipeline.scoring.levels import SCORES
 from pipeline.store.keyed_table import feature_matrix
 
@@ -78,12 +78,7 @@ def read_chunks(
         for place, piece in enumerate(stream_rows(DataFile(**file), settings, rows)):
             name = chunk_name(number, place)
             if name not in done:
-                yield pa.table({"chunk": [name], "rows": [packed(piece)]})
-
-
-def chunk_name(file: int, place: int) -> str:
-    """The name that a chunk's results have."""
-    return f"part-{file:05d}-{place:07d}"
+                yield chunk_of(name, rows=piece)
 
 
 def look_up(chunk: pa.Table, step: Step, parser: Parser) -> pa.Table:
@@ -100,18 +95,13 @@ def look_up(chunk: pa.Table, step: Step, parser: Parser) -> pa.Table:
         `molecules` ready to encode, or rejected before (TO_ENCODE); `unmade`, without a conformer
         (TO_EMBED).
     """
-    parsed = parse_block(unpacked(chunk["rows"][0]), parser, fingerprints=True)
+    parsed = parse_block(table_of(chunk, "rows"), parser, fingerprints=True)
     found, plain = {}, parsed.drop_columns([FINGERPRINT])
     for view, plan in ray.get(step.plans).items():
         for name, table in _look_up(plain, plan, step.run).items():
             found[of_view(name, view)] = table
     given = [name for name in STRUCTURES.names if name in parsed.column_names]
-    return _row(chunk, rows=parsed.drop_columns(given), **found)
-
-
-def of_view(name: str, view: str) -> str:
-    """The name that a chunk's table of one view has."""
-    return f"{name} {view}"
+    return chunk_of(chunk["chunk"][0].as_py(), rows=parsed.drop_columns(given), **found)
 
 
 def _look_up(parsed: pa.Table, plan: EncodingPlan, run: str) -> dict[str, pa.Table]:
@@ -148,14 +138,14 @@ class Embed:
     def __call__(self, chunk: pa.Table) -> pa.Table:
         """`chunk` with `molecules` complete and `unmade` empty."""
         for view, plan in ray.get(self.step.plans).items():
-            unmade = unpacked(chunk[of_view("unmade", view)][0])
+            unmade = table_of(chunk, of_view("unmade", view))
             if unmade.num_rows:
                 made = make_conformers(unmade, plan, self.step.run)
-                ready = unpacked(chunk[of_view("molecules", view)][0])
-                chunk = _with_table(
+                ready = table_of(chunk, of_view("molecules", view))
+                chunk = with_table(
                     chunk, of_view("molecules", view), pa.concat_tables([ready, made])
                 )
-                chunk = _with_table(chunk, of_view("unmade", view), unmade.slice(0, 0))
+                chunk = with_table(chunk, of_view("unmade", view), unmade.slice(0, 0))
         return chunk
 
 
@@ -164,8 +154,8 @@ def with_graphs(chunk: pa.Table, step: Step, views: Sequence[str]) -> pa.Table:
     plans = ray.get(step.plans)
     for view in views:
         name = of_view("molecules", view)
-        made = make_graphs(unpacked(chunk[name][0]), plans[view], step.run)
-        chunk = _with_table(chunk, name, made)
+        made = make_graphs(table_of(chunk, name), plans[view], step.run)
+        chunk = with_table(chunk, name, made)
     return chunk
 
 
@@ -195,12 +185,12 @@ class ScoreChunk:
 
     def __call__(self, chunk: pa.Table) -> pa.Table:
         """Score a chunk; its scores are written last, and make it done. Counts come out."""
-        rows, outcomes, features = unpacked(chunk["rows"][0]), [], {}
+        rows, outcomes, features = table_of(chunk, "rows"), [], {}
         encoded = 0
         for view in self.plans:
-            had = unpacked(chunk[of_view("features", view)][0])
+            had = table_of(chunk, of_view("features", view))
             features[view] = [had] if had.num_rows else []
-            molecules = unpacked(chunk[of_view("molecules", view)][0])
+            molecules = table_of(chunk, of_view("molecules", view))
             if molecules["reason"].null_count == 0:  # none, or all refused: no encoder is needed
                 outcomes.append(in_schema(molecules, OUTCOMES))
                 continue
@@ -275,26 +265,3 @@ def write(output: str, folder: str, chunk: str, table: pa.Table, kind: Kind = SM
     """Write a chunk's table into a folder of the output, its columns named as of the kind."""
     content = parquet_bytes(named_for(table, kind))
     write_atomically(f"{output}/{folder}/{chunk}.parquet", content)
-
-
-def packed(table: pa.Table) -> bytes:
-    """A table as the bytes of an Arrow stream."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue().to_pybytes()
-
-
-def unpacked(content: pa.Scalar) -> pa.Table:
-    """The table that `packed` made bytes of."""
-    return pa.ipc.open_stream(content.as_buffer()).read_all()
-
-
-def _row(chunk: pa.Table, **tables: pa.Table) -> pa.Table:
-    content = {name: pa.array([packed(table)], pa.large_binary()) for name, table in tables.items()}
-    return pa.table({"chunk": chunk["chunk"], **content})
-
-
-def _with_table(chunk: pa.Table, name: str, table: pa.Table) -> pa.Table:
-    content = pa.array([packed(table)], pa.large_binary())
-    return chunk.set_column(chunk.column_names.index(name), name, content)

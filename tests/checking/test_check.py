@@ -235,6 +235,9 @@ def test_an_encoder_that_is_named_says_what_a_run_would_cost(
     assert found.cost.core_hours == pytest.approx(left * 4 / 3600)
     assert found.cost.gigabytes == pytest.approx(left * 2) and found.cost.gpu_hours == 0
     assert "as measured on 1,000 molecules" in lines["cost"][0]
+    keep_costs(Costs(1000, 3.0, 1.0, 2e9, graph_seconds=0.5), plan)
+    cost = told(path, **changes)[0].cost
+    assert cost.core_hours == pytest.approx(cost.to_make * 4.5 / 3600)
 
 
 def test_proteins_are_told_as_sequences(tmp_path):

@@ -55,6 +55,8 @@ def test_the_flow_by_tasks_gives_the_encoders_own_features(
     result = encode(molecules, plan)
     assert (result.encoded, result.rejected.num_rows) == (20, 0)
     assert result.stages.graph_seconds > 0
+    assert result.costs.graph_seconds == pytest.approx(result.stages.graph_seconds / 20)
+    assert result.costs.conformer_seconds == 0
     encoder = load_encoder("minimol", device="cpu", precision="fp32")
     expected = encoder.encode_smiles(molecules["smiles"].to_pylist())
     found = result.features.read_features(molecules["key"].to_pylist())

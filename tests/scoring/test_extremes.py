@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 
 from pipeline.molecules.rejected import REJECTED
+from pipeline.scoring.chunks import chunk_name
 from pipeline.scoring.levels import SCORES
 from pipeline.scoring.output.extremes import write_extremes
-from pipeline.scoring.steps import REJECTED_FOLDER, SCORES_FOLDER, chunk_name, write
+from pipeline.scoring.steps import REJECTED_FOLDER, SCORES_FOLDER, write
 
 
 def test_rejected_rows_are_counted_by_the_kind_of_their_reason(tmp_path):

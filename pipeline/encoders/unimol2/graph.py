@@ -20,6 +20,8 @@ from torch import Tensor
 from pipeline.encoders.unimol2.library import DEFAULT_MAX_ATOMS, library
 from pipeline.runtime.errors import RowRejected
 
+# Imported with this module: that takes seconds, and must not meet threads that encode.
+CONFORMER = library("data.conformer")
 UNREACHABLE = 510
 SLOT = 16  # values that each feature of an atom or a bond has a row of the embedding for
 PAIR_SLOT = 128
@@ -83,7 +85,7 @@ def graph_of(smiles: str, atoms: np.ndarray, coords: np.ndarray, max_atoms: int)
     if not np.array_equal(numbers, atoms):
         raise RowRejected("the atoms of its structure are not those of its SMILES, in this order")
     try:
-        x, ends, edges = library("data.conformer").get_graph(molecule)
+        x, ends, edges = CONFORMER.get_graph(molecule)
     except (ValueError, KeyError) as error:
         raise RowRejected(f"Uni-Mol2 has no feature for an atom or a bond: {error}") from None
     n = len(numbers)

@@ -30,7 +30,7 @@ def library(module: str) -> ModuleType:
 
     The import would leave a folder `logs` where the process stands, all messages of all libraries
     in the log, and no warnings: those are put back. Meanwhile the whole process stands elsewhere,
-    so it is for the thread that makes an encoder, not for those that encode.
+    so it is for the thread that makes an encoder or graphs, not for others beside it.
     """
     with _one_at_a_time:
         level, place = logging.root.level, os.getcwd()

@@ -25,16 +25,17 @@ class Costs:
     Attributes
     ----------
     molecules : that it was measured on.
-    conformer_seconds : of a core, for the conformer, if the file does not give the structure, and
-        for what an encoder on a GPU reads, if tasks make that.
+    conformer_seconds : of a core; 0 where the file gave the structures.
     encoder_seconds : of an encoder's device.
     bytes : in the store's files.
+    graph_seconds : of a core, for what an encoder on a GPU reads; 0 where it makes that itself.
     """
 
     molecules: int
     conformer_seconds: float
     encoder_seconds: float
     bytes: float
+    graph_seconds: float = 0.0  # records of earlier versions have none
 
     @classmethod
     def of(cls, outcome: pa.Table, tables: Tables, given: bool = False) -> Costs | None:
@@ -56,12 +57,10 @@ class Costs:
         kept = [table for table in (tables.features, tables.conformers) if table is not None]
         return cls(
             molecules=made.num_rows,
-            conformer_seconds=sum(
-                pc.sum(made[name]).as_py() or 0.0 for name in ("conformer_seconds", "graph_seconds")
-            )
-            / made.num_rows,
+            conformer_seconds=(pc.sum(made["conformer_seconds"]).as_py() or 0.0) / made.num_rows,
             encoder_seconds=pc.sum(encoded["busy_seconds"]).as_py() / encoded.num_rows,
             bytes=sum(table.bytes_per_row(some) for table in kept),
+            graph_seconds=(pc.sum(encoded["graph_seconds"]).as_py() or 0.0) / encoded.num_rows,
         )
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import Any, NamedTuple
 
-import matplotlib.image
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from PIL import Image
 from rdkit import Chem, rdBase
 from rdkit.Chem.Draw import rdMolDraw2D
 
@@ -59,10 +59,7 @@ def molecules_figure(
     inches = 2.5 * height + 0.5
     figure = Figure(figsize=(2.6 * MOLECULES_A_ROW, inches))
     whole = figure.subfigures(1, 1)
-    # matplotlib's own layout draws everything twice.
-    whole.subplots_adjust(
-        left=0.01, right=0.99, bottom=0.25 / inches, top=1 - 0.7 / inches, hspace=0.22, wspace=0.03
-    )
+    _lay_out(whole, inches, top=0.7)
     molecule_grid(whole, title, cells, height)
     save_figure(figure, path)
 
@@ -85,11 +82,13 @@ def pairs_figure(title: str, columns: Sequence[Pairs], path: str) -> None:
     columns : at least one, with at least one pair among them.
     """
     rows = max(len(column.pairs) for column in columns)
-    figure = Figure(figsize=(5.6 * len(columns), 2.4 * rows + 1.0), layout="constrained")
-    figure.suptitle(title, fontsize=11, color="0.3")
+    inches = 2.5 * rows + 0.8
+    figure = Figure(figsize=(5.6 * len(columns), inches))
+    figure.suptitle(title, fontsize=11, color="0.3", y=1 - 0.1 / inches)
     parts = figure.subfigures(1, len(columns), squeeze=False, wspace=0.06)[0]
     for part, column in zip(parts, columns):
-        part.suptitle(column.title, fontsize=13, fontweight="bold")
+        part.suptitle(column.title, fontsize=13, fontweight="bold", y=1 - 0.4 / inches)
+        _lay_out(part, inches, top=1.0)
         grid = part.subplots(rows, 2, squeeze=False)
         for axes in grid.ravel():
             axes.set_axis_off()
@@ -97,6 +96,13 @@ def pairs_figure(title: str, columns: Sequence[Pairs], path: str) -> None:
             for axes, cell in zip(both, pair):
                 _draw(axes, cell)
     save_figure(figure, path)
+
+
+def _lay_out(figure: SubFigure, inches: float, top: float) -> None:
+    """Place a grid by hand, with so many of its figure's inches above: a layout draws it twice."""
+    figure.subplots_adjust(
+        left=0.01, right=0.99, bottom=0.25 / inches, top=1 - top / inches, hspace=0.22, wspace=0.03
+    )
 
 
 def _draw(axes: Axes, cell: Cell) -> None:
@@ -109,7 +115,7 @@ def _draw(axes: Axes, cell: Cell) -> None:
                   color="0.4", transform=axes.transAxes)  # fmt: skip
     else:
         axes.imshow(picture)
-    axes.set_title(cell.heading, fontsize=11)
+    axes.set_title(cell.heading, fontsize=11, y=1.0)  # else it looks for room among all ticks
     axes.text(0.5, -0.02, shortened(cell.id), ha="center", va="top", fontsize=8,
               color="0.3", transform=axes.transAxes, parse_math=False)  # fmt: skip
 
@@ -124,11 +130,11 @@ def _lines(sequence: str) -> str:
 
 
 def _structure(smiles: str) -> np.ndarray | None:
-    """A molecule's drawing (height, width, 3 or 4), or None if the SMILES cannot be drawn."""
+    """A molecule's drawing (height, width, 3 or 4) uint8, or None if the SMILES cannot be drawn."""
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(smiles)
     if molecule is None:
         return None
     canvas = rdMolDraw2D.MolDraw2DCairo(480, 360)
     rdMolDraw2D.PrepareAndDrawMolecule(canvas, molecule)
-    return matplotlib.image.imread(io.BytesIO(canvas.GetDrawingText()), format="png")
+    return np.asarray(Image.open(io.BytesIO(canvas.GetDrawingText())))

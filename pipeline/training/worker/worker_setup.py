@@ -190,7 +190,7 @@ def build_energy_model(
     top = Top(base, plan.cut, plan.frozen_layers, settings.encoder_dropout, plan.from_tokens)
     head = _head(top.width, settings, standard)
     open_layers = base.config.layers - plan.cut
-    # fp16 would need its gradients scaled; those who have no bf16 units train in fp32.
+    # fp16 would need its gradients scaled.
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
     budget = training_budget_for(device, settings.eval_batch_size, base.config, open_layers)
     model = EnergyModel(top, head, budget, dtype, settings.gradient_checkpointing).to(device)

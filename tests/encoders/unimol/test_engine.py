@@ -109,25 +109,25 @@ def test_gaussians_of_narrow_and_wide_channels(device):
 
 
 @pytest.mark.parametrize(
-    ("amx", "avx512_bf16", "cpu", "avx512_fp16", "expected"),
+    ("amx", "avx512_bf16", "vendor", "avx512_fp16", "expected"),
     [
-        (True, True, "Intel Xeon", True, "bf16"),
-        (False, True, "Intel Xeon", True, "fp32"),  # made for AMX, which is hidden
-        (False, True, "Intel Xeon", False, "bf16"),  # Cooper Lake
-        (False, True, "AMD EPYC", True, "bf16"),
-        (False, False, "AMD EPYC", False, "fp32"),
+        (True, True, "GenuineIntel", True, "bf16"),
+        (False, True, "GenuineIntel", True, "fp32"),  # made for AMX, which is hidden
+        (False, True, "GenuineIntel", False, "bf16"),  # Cooper Lake
+        (False, True, "AuthenticAMD", True, "bf16"),
+        (False, False, "AuthenticAMD", False, "fp32"),
+        (False, True, None, True, "bf16"),  # a system that has no such file
     ],
 )
 def test_bf16_is_the_default_where_the_cpu_is_faster_in_it(
-    amx, avx512_bf16, cpu, avx512_fp16, expected, monkeypatch
+    amx, avx512_bf16, vendor, avx512_fp16, expected, monkeypatch, tmp_path
 ):
-    capabilities = {"cpu_name": cpu, "avx512_fp16": avx512_fp16}
-    for name, found in {
-        "_is_amx_tile_supported": amx,
-        "_is_avx512_bf16_supported": avx512_bf16,
-        "get_capabilities": capabilities,
-    }.items():
-        monkeypatch.setattr(torch.cpu, name, lambda found=found: found)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    monkeypatch.setattr(precision_module, "CPUINFO", tmp_path / "cpuinfo")
+    if vendor:
+        flags = f"flags\t\t: avx512f avx512_bf16{' avx512_fp16' * avx512_fp16} vaes\n"
+        (tmp_path / "cpuinfo").write_text(f"vendor_id\t: {vendor}\n{flags}")
     assert precision_module.default_precision("cpu") == expected
 
 
