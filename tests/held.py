@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from jobs import cli
 from pipeline.encoding import graph as encoding_graph
+from pipeline.encoding import short_work
 from pipeline.encoding.steps import EncodeBatch
 from pipeline.runtime.files import write_atomically
 from pipeline.scoring.steps import ScoreChunk
@@ -111,7 +112,7 @@ def held_run_part(shared: Any, part: Any, output_dir: str, share: float) -> dict
 
 def main(job: str, argv: list[str]) -> int:
     """Run a command with held workers."""
-    encoding_graph.EncodeBatch = HeldEncodeBatch
+    encoding_graph.EncodeBatch = short_work.EncodeBatch = HeldEncodeBatch
     if job == "score":
         importlib.import_module("pipeline.scoring.graph").ScoreChunk = HeldScoreChunk
     if job == "train":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -50,7 +51,9 @@ class Encoder(Protocol):
     def core_seconds(weights: str | None) -> float:
         """Roughly how long one CPU core works on an ordinary molecule; inf if nobody knows.
 
-        Conformers left out. Few molecules are encoded where no process must be started for them.
+        Conformers left out. Few molecules are encoded where no process must be started for them,
+        in several threads at once: `prepare`, `encode_prepared` and `take_token_counts` of one
+        encoder must bear that where this is finite.
         """
         ...
 
@@ -75,6 +78,24 @@ class Encoder(Protocol):
     def take_token_counts(self) -> tuple[int, int]:
         """Tokens computed, padding included, and padding alone, since this was last asked."""
         ...
+
+
+class TokenCounts:
+    """Tokens that an encoder has computed, and padding among them; threads may share it."""
+
+    def __init__(self):
+        self._lock, self._counts = Lock(), (0, 0)
+
+    def add(self, tokens: int, padding: int = 0) -> None:
+        """Count some more."""
+        with self._lock:
+            self._counts = self._counts[0] + tokens, self._counts[1] + padding
+
+    def take(self) -> tuple[int, int]:
+        """Both since this was last asked."""
+        with self._lock:
+            counts, self._counts = self._counts, (0, 0)
+        return counts
 
 
 def refuse_finetuned(name: str, finetuned: str | None) -> None:

@@ -8,13 +8,13 @@ for its slowest part, and the waiting takes cores too.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from pipeline.runtime.threads import in_threads, torch_on_one_core
 
 if TYPE_CHECKING:
     from pipeline.conformers.conformer import Conformer
@@ -71,49 +71,35 @@ def features_of_smiles(
     )  # fmt: skip
     conformers = embed_all(smiles, seconds, children, hydrogens=hydrogens)
     threads = children if device == "cpu" else 1
-    with bar, closing(conformers), _one_core_each(device), _threads(threads) as encoders:
-        tasks: deque[Future] = deque()
-        for places, made in _groups(
-            conformers, np.argsort(-seconds, kind="stable"), TOGETHER[device]
+    groups = _groups(conformers, np.argsort(-seconds, kind="stable"), TOGETHER[device])
+    start = torch_on_one_core if device == "cpu" else None
+    with bar, _one_core_each(device):
+        for _ in in_threads(
+            lambda group: fill(*group), groups, threads, ahead=WAITING, start=start
         ):
-            tasks.append(encoders.submit(fill, places, made))
-            while tasks and (tasks[0].done() or len(tasks) > WAITING * threads):
-                tasks.popleft().result()  # or what it raised
-        for task in tasks:
-            task.result()
+            pass
     return features
 
 
 def _groups(
-    conformers: Iterable[tuple[int, Conformer]], order: np.ndarray, together: int
-) -> Iterator[tuple[list[int], list[Conformer]]]:
+    conformers: Generator[tuple[int, Conformer]], order: np.ndarray, together: int
+) -> Generator[tuple[list[int], list[Conformer]]]:
     """Places, rising, and conformers of molecules that stand together in an order.
 
-    They come once all of a group are there.
+    They come once all of a group are there; the conformers end with them.
     """
     group = np.empty(len(order), dtype=np.int64)
     group[order] = np.arange(len(order)) // together
     lacking, there = np.bincount(group), {}
-    for place, conformer in conformers:
-        mine = int(group[place])
-        there.setdefault(mine, {})[place] = conformer
-        lacking[mine] -= 1
-        if lacking[mine] == 0:
-            made = there.pop(mine)
-            places = sorted(made)
-            yield places, [made[place] for place in places]
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads whose work all is done in the end; if interrupted, what has not begun is left."""
-    pool = ThreadPoolExecutor(count)
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
+    with closing(conformers):
+        for place, conformer in conformers:
+            mine = int(group[place])
+            there.setdefault(mine, {})[place] = conformer
+            lacking[mine] -= 1
+            if lacking[mine] == 0:
+                made = there.pop(mine)
+                places = sorted(made)
+                yield places, [made[place] for place in places]
 
 
 @contextmanager

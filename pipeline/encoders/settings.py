@@ -43,5 +43,5 @@ class EncoderSettings(ConformerSettings):
     encoding_batch_size: int | None = bounded(None, least=1)
     """Upper bound on molecules in one forward pass; default: 128 on a CPU, 4096 on a GPU."""
     encoder_workers: int | None = bounded(None, least=1)
-    """Encoder actors; default: one a GPU, or one a CPU core; none for a few molecules on a CPU,
-    which the driver encodes before actors would have started."""
+    """Encoder actors; default: one a GPU, or one a CPU core; none on a CPU where the driver is
+    through before actors would be."""

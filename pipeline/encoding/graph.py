@@ -35,7 +35,7 @@ TRUNK_BATCH, RESIDUE_BATCH = 512, 128
 # tasks every 0.1 s: on two simulated nodes ray.timeline shows a core idle for 0.1 to 0.2 s between
 # tasks. What a task has made it keeps at its end.
 TASK_SECONDS, TASK_ROWS = (1.5, 30.0), 384
-GRAPHS = 1024  # molecules of a task that makes nothing else: MiniMol's take 2 s
+GRAPHS = 1024  # molecules of a task that makes nothing else: MiniMol's take 1.6 s
 # Molecules that are expected to take so long are tasks of their own. Only this share of the largest
 # comes first, the others stay mixed: who streams the store's shards needs batches of all sizes.
 HARD_SECONDS, LARGEST = 5.0, 0.05

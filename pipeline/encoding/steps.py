@@ -167,11 +167,18 @@ def pooled_encoder(plan: EncodingPlan, pool: EncoderPool) -> Encoder:
 
 
 class EncodeBatch:
-    """One encoder on one device: rows in, features into the store, outcomes out."""
+    """One encoder on one device: rows in, features into the store, outcomes out.
 
-    def __init__(self, plan: EncodingPlan, run: str, pool: EncoderPool):
+    Parameters
+    ----------
+    encoder : one that is loaded already, and that threads may share; None loads the plan's.
+    """
+
+    def __init__(
+        self, plan: EncodingPlan, run: str, pool: EncoderPool, encoder: Encoder | None = None
+    ):
         self.tables, self.run = plan.tables, run
-        self.encoder = pooled_encoder(plan, pool)
+        self.encoder = pooled_encoder(plan, pool) if encoder is None else encoder
         # A molecule of which only what lies beside its feature is missing keeps that.
         more = len(plan.tables.made_by_encoder) > 1
         keeps = more and not plan.settings.force_recompute_cache

@@ -118,7 +118,7 @@ def test_few_groups_wait_for_the_encoder(made_at_once):
 def test_molecules_of_a_group_stand_in_the_order_given():
     order = np.array([3, 1, 2, 0])
     made = [(2, "c"), (3, "d"), (1, "b"), (0, "a")]
-    groups = list(from_smiles._groups(made, order, 2))
+    groups = list(from_smiles._groups((each for each in made), order, 2))
     assert groups == [([1, 3], ["b", "d"]), ([0, 2], ["a", "c"])]
 
 

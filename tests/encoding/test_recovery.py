@@ -47,21 +47,24 @@ def undisturbed(ray_session, encoder_in_process, lines, small_weights, tmp_path_
     return folder
 
 
-def flags(folder: Path, lines: list[str], cache_root: Path, weights: Path) -> dict[str, object]:
+def flags(
+    folder: Path, lines: list[str], cache_root: Path, weights: Path, actors: int | None = 1
+) -> dict[str, object]:
     """Of jobs.encode, whose rows are written to the folder."""
     folder.mkdir(exist_ok=True)
     (folder / "rows.smi").write_text("\n".join(lines))
     return {
         "data_file": folder / "rows.smi", "cache_root": cache_root, "output_dir": folder / "out",
-        "weights": weights, "device": "cpu", "encoder_workers": 1, "precision": "fp32",
+        "weights": weights, "device": "cpu", "precision": "fp32",
         "conformer_method": "etkdg",
         "encoding_batch_size": 4,  # many shards, so that a kill falls between two
+        **({} if actors is None else {"encoder_workers": actors}),
     }  # fmt: skip
 
 
-def start(folder: Path, *given: object) -> subprocess.Popen:
+def start(folder: Path, *given: object, actors: int | None = 1) -> subprocess.Popen:
     """The command as a process of its own; RAY_ADDRESS makes it join the tests' Ray."""
-    return start_job("encode", folder, flags(folder, *given), held=True)
+    return start_job("encode", folder, flags(folder, *given, actors=actors), held=True)
 
 
 def run_here(folder: Path, *given: object) -> None:
@@ -138,6 +141,28 @@ def test_a_run_that_a_full_disk_or_ctrl_c_stops_is_continued_by_the_same_command
     assert summary["found_in_store"] > len(kept)
     assert 0 < summary["encoded"] < total
     assert summary["encoded"] + summary["found_in_store"] == total
+    check_complete(tmp_path, lines, store, undisturbed)
+
+
+def test_a_driver_that_encodes_and_is_stopped_by_ctrl_c_or_killed_is_continued(
+    undisturbed, lines, small_weights, tmp_path
+):
+    """Without --encoder_workers, on the tests' Ray of two cores."""
+    store, stored = tmp_path / "store", set()
+    for sent, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
+        enough = len(shards(store)) + 2
+        hold(tmp_path / "out", after=enough)
+        stopped = start(tmp_path, lines, store, small_weights, actors=None)
+        wait_until(lambda least=enough: len(shards(store)) >= least, stopped, tmp_path)
+        assert not descendants(os.getpid(), "EncodeBatch")
+        stopped.send_signal(sent)
+        release(tmp_path / "out")  # what runs may end
+        assert stopped.wait(timeout=LIMIT_SECONDS) == code
+        assert "Traceback" not in (tmp_path / "log.txt").read_text()
+        assert stored < stored_keys(store)
+        stored = stored_keys(store)
+    assert len(stored) < len(lines) - len(BAD_LINES)
+    run_here(tmp_path, lines, store, small_weights)
     check_complete(tmp_path, lines, store, undisturbed)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.encoders.base import refuse_finetuned
+from pipeline.encoders.base import TokenCounts, refuse_finetuned
 from pipeline.encoders.esm.tokens import PAD, token_ids
 from pipeline.encoders.esm.weights import resolve_weights
 from pipeline.molecules.sequences import canonical_sequence
@@ -92,7 +92,7 @@ class EsmEncoder:
         self.budget = budget or _budget_for(
             self.device, encoding_batch_size, config, self.dtype, memory_share
         )
-        self._computed = self._padding = 0
+        self._counts = TokenCounts()
 
     @staticmethod
     def identity(
@@ -209,9 +209,7 @@ class EsmEncoder:
 
     def take_token_counts(self) -> tuple[int, int]:
         """Tokens computed, padding included, and padding alone, since this was last asked."""
-        counts = self._computed, self._padding
-        self._computed = self._padding = 0
-        return counts
+        return self._counts.take()
 
     def _batched(
         self, sequences: Sequence[np.ndarray], keep: bool
@@ -239,8 +237,7 @@ class EsmEncoder:
         with torch.no_grad():
             hidden_BND = self.model(tokens_BN, attention_mask=mask_BN).last_hidden_state.float()
             mean_BD = mean_over_residues(hidden_BND, lengths_B)
-        self._computed += tokens_BN.numel()
-        self._padding += padding
+        self._counts.add(tokens_BN.numel(), padding)
         return mean_BD, hidden_BND if keep else None
 
     def _halve_budget(self, molecules: int, longest: int) -> None:

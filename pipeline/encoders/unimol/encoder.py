@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from pipeline.encoders.base import TokenCounts
 from pipeline.encoders.from_smiles import features_of_smiles
 from pipeline.encoders.unimol.batching import (
     Budget,
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from pipeline.encoders.unimol.finetuning.finetuned import FinetunedEncoder
 
 CODE_VERSION = 2  # raise it when the same input would give other features
-SECONDS_A_BYTE, PUBLISHED_BYTES = 2.5e-9, 190_000_000  # see `UniMolEncoder.core_seconds`
+# See `UniMolEncoder.core_seconds`; of a small model most time goes into pairs of atoms.
+SECONDS, SECONDS_A_BYTE, PUBLISHED_BYTES = 0.007, 1.2e-10, 190_000_000
 
 
 def _finetuned(
@@ -77,9 +79,13 @@ class UniMolEncoder:
 
     @staticmethod
     def core_seconds(weights: str | None) -> float:
-        """By the size of the weights' file; MolSieve-Mini's takes 15 ms on an Intel Xeon."""
-        path = resolve_weights(weights).path
-        return SECONDS_A_BYTE * (PUBLISHED_BYTES if path is None else path.stat().st_size)
+        """By the size of the weights' file, on an Intel Xeon in fp32 (bench/bf16.md).
+
+        Hydrogens double a molecule's tokens.
+        """
+        found = resolve_weights(weights)
+        size = PUBLISHED_BYTES if found.path is None else found.path.stat().st_size
+        return (SECONDS + SECONDS_A_BYTE * size) * (2 if found.keeps_hydrogens else 1)
 
     def __init__(
         self,
@@ -105,13 +111,11 @@ class UniMolEncoder:
             self.device, encoding_batch_size, model.config, dtype, memory_share
         )
         self.max_atoms = max_atoms
-        self._computed = self._padding = 0
+        self._counts = TokenCounts()
 
     def take_token_counts(self) -> tuple[int, int]:
         """Tokens computed, padding included, and padding alone, since this was last asked."""
-        counts = self._computed, self._padding
-        self._computed = self._padding = 0
-        return counts
+        return self._counts.take()
 
     @staticmethod
     def identity(
@@ -277,8 +281,7 @@ class UniMolEncoder:
                 tokens.to(self.device, non_blocking=True),
                 coords.to(self.device, non_blocking=True),
             )
-        self._computed += tokens.numel()
-        self._padding += int((tokens == self.vocabulary.pad).sum())
+        self._counts.add(tokens.numel(), int((tokens == self.vocabulary.pad).sum()))
         return output
 
     def _halve_budget(self, molecules: int, longest: int) -> None:

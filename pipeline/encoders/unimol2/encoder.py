@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.encoders.base import refuse_finetuned
+from pipeline.encoders.base import TokenCounts, refuse_finetuned
 from pipeline.encoders.from_smiles import features_of_smiles
 from pipeline.encoders.unimol2.library import DEFAULT_MAX_ATOMS, PACKAGE, check_installed
 from pipeline.encoders.unimol2.weights import checked_size, resolve_weights
@@ -96,7 +96,7 @@ class UniMol2Encoder:
         self.model = model.to(self.device)
         self.budget = budget or _budget_for(self.device, encoding_batch_size, memory_share)
         self.max_atoms = max_atoms
-        self._computed = 0
+        self._counts = TokenCounts()
 
     @staticmethod
     def identity(
@@ -196,8 +196,7 @@ class UniMol2Encoder:
 
     def take_token_counts(self) -> tuple[int, int]:
         """Tokens computed since this was last asked; there is no padding."""
-        computed, self._computed = self._computed, 0
-        return computed, 0
+        return self._counts.take()
 
     def _run(self, graphs: Sequence[MolGraph]) -> torch.Tensor:
         """One batch's features (m, dim) float32, on the device."""
@@ -208,7 +207,7 @@ class UniMol2Encoder:
         batch = {name: part.to(self.device) for name, part in join(graphs).items()}
         with torch.no_grad():
             output = self.model(**batch, return_repr=True)
-        self._computed += len(graphs) * (len(graphs[0].numbers) + 1)
+        self._counts.add(len(graphs) * (len(graphs[0].numbers) + 1))
         return output.float()
 
     def _halve_budget(self, molecules: int, longest: int) -> None:

@@ -71,7 +71,7 @@ class Stages:
         work = self.conformer_seconds + self.busy_seconds
         if work < MOSTLY_WORK * self.cores * self.seconds:
             if self.encoders == 0:
-                return "done in this process, by one core: a short run"
+                return "done in this process: a short run"
             return "starting workers and waiting for them took most of the time: a short run"
         if self.conformer_seconds == 0:
             return "encoding took the cores' work: add a GPU, or CPU cores"
