@@ -4,7 +4,7 @@ Same molecules, same random weights of the published shape, same machine, each s
 of its own, taking turns. `make bench` writes encode.md.
 
 End to end, MolSieve's time spans reading the file to features in the store, with the start of
-worker processes and the loading of the model but without the start of Ray; unimol_tools' time
+processes and the loading of the model but without the start of Ray; unimol_tools' time
 spans its import to its features.
 """
 
@@ -251,7 +251,7 @@ def main() -> None:
         "",
         f"Largest relative difference of a molecule's feature to unimol_tools': {error:.1e}. With "
         f"conformers stored, {total / stored / tool_forward:.2f} times unimol_tools' forward "
-        "alone, start of the workers included.",
+        "alone, start of processes included.",
         "",
         f"## Forward pass alone, {FORWARD} molecules, {cores} threads",
         "",
@@ -278,7 +278,7 @@ def main() -> None:
         f"The plain loop's cost is the floor: {total * loop / cores:.1f} s for {total:,} molecules "
         f"on {cores} cores, of which the cold run reaches {100 * total * loop / cores / cold:.0f} "
         f"%. What a run costs besides its molecules, {cold - steady * total / cores:.1f} s, is the "
-        "start of worker processes, which import their libraries and load the weights.",
+        "start of processes, which import their libraries, and the loading of the weights.",
         "",
     ]  # fmt: skip
     (HERE / "encode.md").write_text("\n".join(lines))
