@@ -96,6 +96,14 @@ def supply_inputs(folder: Path) -> None:
         [{"id": f"T{i}", "smiles": s, "y": labels[i]} for i, s in enumerate(smiles)],
     )
     write_table(folder / "library.csv", [{"id": f"L{i}", "smiles": s} for i, s in enumerate(moses)])
+    drawn = random.Random(0)
+    write_table(
+        folder / "predictions.csv",
+        [
+            {"smiles": s, "predicted": 6 + drawn.gauss(0, 1), "measured": 6 + drawn.gauss(0, 1),
+             "spread": drawn.random()} for s in moses
+        ],
+    )  # fmt: skip
     shutil.copy(REPOSITORY / "tests/data/peptides.fasta", folder / "proteins.fasta")
     write_table(folder / "peptides.csv", list(made_up_peptides()))
     shutil.copy(REPOSITORY / "tests/data/chains.fasta", folder / "chains.fasta")
