@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from pkgutil import resolve_name
 from typing import NamedTuple
 
 from pipeline.detectors.base import Detector
@@ -68,8 +68,7 @@ def detector_class(name: str) -> type[Detector]:
         raise InputError(f"{name!r} is an energy head, which has no class; jobs.train trains it")
     if name not in DETECTORS:
         raise InputError(_unknown(name))
-    module, _, attribute = DETECTORS[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return resolve_name(DETECTORS[name])
 
 
 def _unknown(name: str) -> str:

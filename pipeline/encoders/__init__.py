@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from pipeline.encoders.base import Encoder
@@ -41,9 +42,8 @@ def encoder_class(name: str) -> type[Encoder]:
     """
     if name not in ENCODERS:
         raise InputError(f"no encoder is called {name!r}; there are: {', '.join(sorted(ENCODERS))}")
-    module, _, attribute = ENCODERS[name].partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        return resolve_name(ENCODERS[name])
     except ModuleNotFoundError as error:
         raise InputError(
             f"the encoder {name!r} needs the package {error.name!r}; "

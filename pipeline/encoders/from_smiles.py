@@ -8,13 +8,13 @@ for its slowest part, and the waiting takes cores too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.runtime.threads import in_threads, torch_on_one_core
+from pipeline.runtime.threads import in_threads, one_core_a_thread, torch_on_one_core
 
 if TYPE_CHECKING:
     from pipeline.conformers.conformer import Conformer
@@ -72,8 +72,9 @@ def features_of_smiles(
     conformers = embed_all(smiles, seconds, children, hydrogens=hydrogens)
     threads = children if device == "cpu" else 1
     groups = _groups(conformers, np.argsort(-seconds, kind="stable"), TOGETHER[device])
-    start = torch_on_one_core if device == "cpu" else None
-    with bar, _one_core_each(device):
+    on_cpu = device == "cpu"
+    start = torch_on_one_core if on_cpu else None
+    with bar, one_core_a_thread() if on_cpu else nullcontext():
         for _ in in_threads(
             lambda group: fill(*group), groups, threads, ahead=WAITING, start=start
         ):
@@ -100,17 +101,3 @@ def _groups(
                 made = there.pop(mine)
                 places = sorted(made)
                 yield places, [made[place] for place in places]
-
-
-@contextmanager
-def _one_core_each(device: str) -> Iterator[None]:
-    """On a CPU, products of threads that start meanwhile keep to one core."""
-    import torch
-
-    threads = torch.get_num_threads()
-    if device == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -6,7 +6,7 @@ that makes one of a row as the encoder's `prepare` does, without any weights.
 
 from __future__ import annotations
 
-import importlib
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,7 @@ def graph_class(encoder: str) -> type:
     ----------
     encoder : one of `pipeline.encoders.ENCODERS` whose `graph` is not None.
     """
-    module, _, name = encoder_class(encoder).graph.partition(":")
-    return getattr(importlib.import_module(module), name)
+    return resolve_name(encoder_class(encoder).graph)
 
 
 def packed(graph: Any) -> bytes:

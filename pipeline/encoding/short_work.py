@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from queue import SimpleQueue
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from pipeline.encoding.steps import EncodeBatch, make_conformers, read_conformer
 from pipeline.runtime.nodes.cluster import cores_now, is_one_node
 from pipeline.runtime.nodes.machine import usable_cores
 from pipeline.runtime.nodes.tasks import by_tasks
-from pipeline.runtime.threads import in_threads, torch_on_one_core
+from pipeline.runtime.threads import in_threads, one_core_a_thread, torch_on_one_core
 
 # An actor imports torch and more, one on each core: 8 to 12 s on 2 cores of an Intel Xeon.
 ACTORS_START = 8.0
@@ -118,27 +118,3 @@ def _slices(table: pa.Table, size: int) -> Iterator[pa.Table]:
 def uses_torch(plan: EncodingPlan) -> bool:
     """Whether the encoder does."""
     return encoder_class(plan.settings.foundation_model).uses_torch
-
-
-@contextmanager
-def one_core_a_thread() -> Iterator[None]:
-    """As `threads_as_they_were`; meanwhile BLAS, as in Ray's workers, takes one core a call too.
-
-    MiniMol's graphs depend on what LAPACK does (`encoders.minimol.encodings`).
-    """
-    from threadpoolctl import threadpool_limits
-
-    with threads_as_they_were(), threadpool_limits(1, user_api="blas"):
-        yield
-
-
-@contextmanager
-def threads_as_they_were() -> Iterator[None]:
-    """An encoder on a CPU takes one thread; what comes after it shall have those of before."""
-    import torch  # only here: RDKit's encoders do without it
-
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

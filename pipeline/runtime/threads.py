@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -48,3 +49,22 @@ def torch_on_one_core() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@contextmanager
+def one_core_a_thread() -> Iterator[None]:
+    """Products by torch and BLAS keep to one core, as in Ray's workers; then all is as it was.
+
+    Threads that start meanwhile do so by `torch_on_one_core`. MiniMol's graphs depend on what
+    LAPACK does (`encoders.minimol.encodings`), so the driver shall do as workers do.
+    """
+    import torch  # only here: RDKit's encoders do without it
+    from threadpoolctl import threadpool_limits
+
+    threads = torch.get_num_threads()
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            torch.set_num_threads(1)
+            yield
+    finally:
+        torch.set_num_threads(threads)

@@ -23,12 +23,12 @@ from pipeline.encoding.short_work import (
     ACTORS_START,
     core_seconds,
     may_work_here,
-    threads_as_they_were,
 )
 from pipeline.molecules.folders import DataFile
 from pipeline.molecules.parsers import parser_of
 from pipeline.runtime.files import absolute
 from pipeline.runtime.nodes.tasks import by_tasks
+from pipeline.runtime.threads import one_core_a_thread
 from pipeline.scoring.chunks import of_view, table_of
 from pipeline.scoring.settings import ScoreSettings
 from pipeline.scoring.steps import (
@@ -128,7 +128,7 @@ def scored_here(
     numbered = pa.Table.from_pylist(_numbered(files))
     chunks = read_chunks(numbered, settings, settings.chunk_size, done)
     ready = by_tasks(ready_chunk, chunks, step=step, parser=parser_of(settings))
-    with threads_as_they_were():
+    with one_core_a_thread():
         score = ScoreChunk(step, pool, ray.put(judge.ready()), absolute(settings.output_dir))
         for chunk in ready:
             if not whole and busy + expected_seconds(chunk, plans) > ACTORS_START:

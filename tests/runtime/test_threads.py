@@ -6,8 +6,9 @@ from threading import Barrier, Event
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from pipeline.runtime.threads import in_threads, torch_on_one_core
+from pipeline.runtime.threads import in_threads, one_core_a_thread, torch_on_one_core
 from tests.commands import LIMIT_SECONDS
 
 
@@ -82,5 +83,21 @@ def test_torch_keeps_to_one_core_in_each_thread():
             lambda _: torch.get_num_threads(), numbers(4, []), 2, start=torch_on_one_core
         )
         assert list(found) == [1] * 4
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_torch_and_blas_keep_to_one_core_for_a_while_also_after_an_error():
+    def blas() -> set[int]:
+        return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with threadpool_limits(2, user_api="blas"):
+            with pytest.raises(ValueError, match="inside"), one_core_a_thread():
+                assert (torch.get_num_threads(), blas()) == (1, {1})
+                raise ValueError("inside")
+            assert (torch.get_num_threads(), blas()) == (2, {2})
     finally:
         torch.set_num_threads(threads)

@@ -62,7 +62,7 @@ def faster_in_bf16() -> bool:
 
     So they are with AMX, and with AVX-512's bf16 alone on AMD's cores and Intel's first. Intel's
     cores since Sapphire Rapids, which have AVX-512 FP16 too, are made for AMX; where a virtual
-    machine hides that, a product in bf16 takes 1.7 times as long as in float32 (bench/bf16.md).
+    machine hides that, a product in bf16 takes 1.8 times as long as in float32 (bench/bf16.md).
     """
     if torch.cpu._is_amx_tile_supported():
         return True
